@@ -9,11 +9,13 @@
 package api
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -30,12 +32,32 @@ const (
 //go:embed openapi.yaml
 var source []byte
 
+// whole is openapi.yaml as JSON, which takes a fraction of the time to read.
+var whole = sync.OnceValues(func() ([]byte, error) {
+	var doc map[string]any
+	if err := yaml.Unmarshal(source, &doc); err != nil {
+		return nil, fmt.Errorf("read openapi.yaml: %w", err)
+	}
+	return json.Marshal(doc)
+})
+
+// read reads openapi.yaml into a value.
+func read(v any) error {
+	data, err := whole()
+	if err != nil {
+		return err
+	}
+	numbers := json.NewDecoder(bytes.NewReader(data))
+	numbers.UseNumber()
+	return numbers.Decode(v)
+}
+
 // Document is the description of the operations that have a tag, as JSON, with the
 // components that they use. version is that of the program.
 func Document(tag, version string) ([]byte, error) {
 	var doc map[string]any
-	if err := yaml.Unmarshal(source, &doc); err != nil {
-		return nil, fmt.Errorf("read openapi.yaml: %w", err)
+	if err := read(&doc); err != nil {
+		return nil, err
 	}
 	paths, _ := doc["paths"].(map[string]any)
 	for path, item := range paths {

@@ -116,7 +116,7 @@ func TestTypesOfThePipelineAgree(t *testing.T) {
 		"Result": pipeline.Result{MessageID: "m", Status: pipeline.StatusDelivered, RowID: 1, At: at, State: pipeline.Delivered, Reason: "r"},
 		"MessageState": pipeline.MessageState{MessageID: "m", ClientID: "c", ClientKey: "k", State: pipeline.Delivered, Attempts: 1, Domain: "d",
 			QueuedAt: at, DeliveredAt: at, Error: "e"},
-		"Revocations": trust.Feed{Version: 1, Full: true, Since: 1, Entries: []trust.Entry{}},
+		"Revocations": trust.Feed{Version: 1, Full: true, Since: 1, Entries: []trust.Entry{}, Origin: "o"},
 		"Revocation": trust.Entry{Version: 1, Name: "n", Serial: "1", Fingerprint: "f", Scope: trust.ScopeName, Issuer: "i", IssuedBefore: at, ExpiresAt: at,
 			Code: trust.KeyCompromise, Reason: "r", RevokedAt: at},
 	} {
@@ -186,7 +186,11 @@ func generic(t *testing.T, v any) (m map[string]any) {
 // TestPageShowsNoMarkdown: descriptions are read as text in the page.
 func TestPageShowsNoMarkdown(t *testing.T) {
 	for _, tag := range []string{"proxy", "main"} {
-		html, _, err := api.Page(tag, "1")
+		document, err := api.Document(tag, "1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		html, _, err := api.Page(document)
 		if err != nil {
 			t.Fatal(err)
 		}

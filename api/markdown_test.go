@@ -120,11 +120,15 @@ The routes of proxy and main server by task, with an example of each. The page i
 show to programs as ` + "`/openapi.json`" + ` and to people as ` + "`/docs`" + `. The paths and forms of the design documents, such as ` + "`POST /submit`" + `, are in
 [compatibility.md](compatibility.md). [pipeline.md](pipeline.md) has the first steps.
 
-` + "```" + `text
-curl --cert acme-01.crt --key acme-01.key --cacert ca.crt https://localhost:8001/api/v1/messages \
+` + "```" + `sh
+sealmq serve > node.log 2>&1 &
+sleep 1
+sealmq cert issue acme-01
+cd sealmq-data/certs
+curl --fail --cert acme-01.crt --key acme-01.key --cacert ca.crt https://localhost:8001/api/v1/messages \
      -H "Content-Type: application/json" -d '{"sender_number": "+4915200000000", "message_body": "Test message"}'
 
-curl --cert admin.crt --key admin.key --cacert ca.crt 'https://localhost:8000/api/v1/messages?status=failed&limit=10'
+curl --fail --cert admin.crt --key admin.key --cacert ca.crt 'https://localhost:8000/api/v1/messages?status=failed&limit=10'
 ` + "```" + `
 
 The proxy listens on 8001, the main server on 8000. Every connection is mutual TLS: show the certificate that the authority has issued, and

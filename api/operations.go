@@ -1,12 +1,9 @@
 package api
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Operation is what servers need to know of an operation before they can answer it.
@@ -27,17 +24,17 @@ func Operations(tag string) (map[string]Operation, error) {
 	var doc struct {
 		Tags []struct {
 			Name    string
-			Callers []string `yaml:"x-callers"`
+			Callers []string `json:"x-callers"`
 		}
 		Paths map[string]map[string]struct {
 			Tags      []string
-			Callers   []string `yaml:"x-callers"`
+			Callers   []string `json:"x-callers"`
 			Security  []any
 			Responses map[string]any
 		}
 	}
-	if err := yaml.Unmarshal(source, &doc); err != nil {
-		return nil, fmt.Errorf("read openapi.yaml: %w", err)
+	if err := read(&doc); err != nil {
+		return nil, err
 	}
 	callers := make(map[string][]string)
 	for _, t := range doc.Tags {

@@ -44,15 +44,11 @@ type schema struct {
 	Properties        []property
 }
 
-// Page is the description of the operations that have a tag as HTML, with the policy that
-// it is to be sent with: it needs nothing from anywhere and runs no script.
-func Page(tag, version string) (html []byte, policy string, err error) {
-	data, err := Document(tag, version)
-	if err != nil {
-		return nil, "", err
-	}
+// Page is a Document as HTML, with the policy that it is to be sent with: it needs nothing from
+// anywhere and runs no script.
+func Page(description []byte) (html []byte, policy string, err error) {
 	var doc document
-	if err := json.Unmarshal(data, &doc); err != nil {
+	if err := json.Unmarshal(description, &doc); err != nil {
 		return nil, "", err
 	}
 	t, err := template.New("page").Funcs(template.FuncMap{"prose": prose, "inline": inline}).Parse(pageSource)

@@ -68,6 +68,27 @@ func (e AuditEntrySeverity) Valid() bool {
 	}
 }
 
+// Defines values for BackupState.
+const (
+	BackupStateComplete BackupState = "complete"
+	BackupStateFailed   BackupState = "failed"
+	BackupStateRunning  BackupState = "running"
+)
+
+// Valid indicates whether the value is a known member of the BackupState enum.
+func (e BackupState) Valid() bool {
+	switch e {
+	case BackupStateComplete:
+		return true
+	case BackupStateFailed:
+		return true
+	case BackupStateRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BrokerExchangeKind.
 const (
 	BrokerExchangeKindDirect BrokerExchangeKind = "direct"
@@ -449,6 +470,33 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeCodeUnsupportedMediaType:
 		return true
 	case ProblemCodeCodeValidation:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RefusedAttemptsComponent.
+const (
+	RefusedAttemptsComponentBroker RefusedAttemptsComponent = "broker"
+	RefusedAttemptsComponentMain   RefusedAttemptsComponent = "main"
+	RefusedAttemptsComponentPortal RefusedAttemptsComponent = "portal"
+	RefusedAttemptsComponentProxy  RefusedAttemptsComponent = "proxy"
+	RefusedAttemptsComponentWorker RefusedAttemptsComponent = "worker"
+)
+
+// Valid indicates whether the value is a known member of the RefusedAttemptsComponent enum.
+func (e RefusedAttemptsComponent) Valid() bool {
+	switch e {
+	case RefusedAttemptsComponentBroker:
+		return true
+	case RefusedAttemptsComponentMain:
+		return true
+	case RefusedAttemptsComponentPortal:
+		return true
+	case RefusedAttemptsComponentProxy:
+		return true
+	case RefusedAttemptsComponentWorker:
 		return true
 	default:
 		return false
@@ -917,6 +965,63 @@ type AuditPage struct {
 	Total Total `json:"total,omitempty,omitzero"`
 }
 
+// Backup defines model for Backup.
+type Backup struct {
+	// CreatedAt When it was begun
+	//
+	// Example: 2026-03-01T02:00:00Z
+	CreatedAt time.Time `json:"created_at"`
+
+	// Error Why it failed
+	Error string `json:"error,omitempty,omitzero"`
+
+	// Filename Example: backup_20260301_020000.zip
+	Filename string `json:"filename"`
+
+	// Sha256 Of the whole file, in hexadecimal digits
+	//
+	// Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+	Sha256 string `json:"sha256,omitempty,omitzero"`
+
+	// SizeBytes Of the file (so far if it is running)
+	//
+	// Example: 1048576
+	SizeBytes int64 `json:"size_bytes"`
+
+	// State Example: complete
+	State BackupState `json:"state"`
+}
+
+// BackupState Example: complete
+type BackupState string
+
+// Backups defines model for Backups.
+type Backups struct {
+	// Folder Where they are on the node
+	//
+	// Example: /var/lib/sealmq/backups
+	Folder string   `json:"folder"`
+	Items  []Backup `json:"items"`
+
+	// KeepDays After how many days one is deleted; the last good one never is
+	//
+	// Example: 30
+	KeepDays int `json:"keep_days"`
+
+	// Keys Without the keys nobody reads the stored texts of a backup.
+	Keys KeyBackup `json:"keys"`
+
+	// NextAt When the next one is made by itself
+	//
+	// Example: 2026-03-08T02:00:00Z
+	NextAt time.Time `json:"next_at,omitempty,omitzero"`
+
+	// Schedule A day of the week, or daily, and a time of day there; or off
+	//
+	// Example: sun 02:00
+	Schedule string `json:"schedule"`
+}
+
 // BrokerBinding defines model for BrokerBinding.
 type BrokerBinding struct {
 	// Exchange Example: clinic
@@ -1328,7 +1433,7 @@ type ClientInfo struct {
 	// ExpiresAt Example: 2027-03-01T08:15:30Z
 	ExpiresAt time.Time `json:"expires_at,omitempty,omitzero"`
 
-	// Fingerprint Of the newest certificate
+	// Fingerprint Of the certificate that ends last, revoked ones left out
 	//
 	// Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
@@ -1342,10 +1447,12 @@ type ClientInfo struct {
 	// MessagesLastDay How many were registered in the last 24 hours, the first of which counts as a whole
 	//
 	// Example: 1
-	MessagesLastDay int64        `json:"messages_last_day,omitempty,omitzero"`
-	RevokedAt       time.Time    `json:"revoked_at,omitempty,omitzero"`
-	Role            Role         `json:"role,omitempty,omitzero"`
-	Status          ClientStatus `json:"status"`
+	MessagesLastDay int64     `json:"messages_last_day,omitempty,omitzero"`
+	RevokedAt       time.Time `json:"revoked_at,omitempty,omitzero"`
+	Role            Role      `json:"role,omitempty,omitzero"`
+
+	// Status Of a client all of whose certificates are revoked, or expired, that word; a client whose certificates are not known here is active
+	Status ClientStatus `json:"status"`
 }
 
 // ClientPage defines model for ClientPage.
@@ -1357,7 +1464,7 @@ type ClientPage struct {
 	Total Total `json:"total,omitempty,omitzero"`
 }
 
-// ClientStatus defines model for ClientStatus.
+// ClientStatus Of a client all of whose certificates are revoked, or expired, that word; a client whose certificates are not known here is active
 type ClientStatus string
 
 // ClientUpdate defines model for ClientUpdate.
@@ -1378,6 +1485,11 @@ type Component struct {
 	// Example: worker
 	Certificate string `json:"certificate,omitempty,omitzero"`
 
+	// Host The machine that it says it runs on
+	//
+	// Example: host-1
+	Host string `json:"host,omitempty,omitzero"`
+
 	// LastSeen Example: 2026-03-01T08:15:30Z
 	LastSeen time.Time `json:"last_seen"`
 
@@ -1387,7 +1499,7 @@ type Component struct {
 	// Role Example: worker
 	Role ComponentRole `json:"role"`
 
-	// Since When it was first seen
+	// Since When it was started, or first seen if it does not say that
 	//
 	// Example: 2026-03-01T08:15:30Z
 	Since time.Time `json:"since"`
@@ -1856,8 +1968,30 @@ type Issuer struct {
 // Item What waits in the queue for a message.
 type Item = pipeline.Item
 
+// KeyBackup Without the keys nobody reads the stored texts of a backup.
+type KeyBackup struct {
+	// Configured Whether each backup renews the encrypted key backup
+	//
+	// Example: true
+	Configured bool `json:"configured"`
+
+	// CreatedAt Example: 2026-03-01T02:00:00Z
+	CreatedAt time.Time `json:"created_at,omitempty,omitzero"`
+
+	// Filename Example: backup_keys.age
+	Filename string `json:"filename,omitempty,omitzero"`
+}
+
 // Level `degraded` works, and somebody should look; `unhealthy` does not work.
 type Level string
+
+// Link defines model for Link.
+type Link struct {
+	// Token From the link
+	//
+	// Example: 3q2-7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs
+	Token string `json:"token"`
+}
 
 // LogLevel defines model for LogLevel.
 type LogLevel struct {
@@ -2045,7 +2179,7 @@ type Overview struct {
 	// Attention What somebody should look at, the worst first.
 	Attention []Attention `json:"attention"`
 
-	// Certificates Those that end within 30 days and have no successor, the next one first.
+	// Certificates Those that end within 30 days, with less than a third of their life left, and have no successor, the next one first.
 	Certificates []EndingCertificate `json:"certificates"`
 
 	// Components The processes of the pipeline, as far as this main server has seen them.
@@ -2134,6 +2268,9 @@ type Problem struct {
 	// RetryAfter Seconds
 	RetryAfter int `json:"retry_after,omitempty,omitzero"`
 
+	// SecondFactorToken With `second_factor_required` only: for `POST /api/v1/second-factor`
+	SecondFactorToken string `json:"second_factor_token,omitempty,omitzero"`
+
 	// Status Example: 422
 	Status int `json:"status"`
 
@@ -2166,6 +2303,49 @@ type QueueCounts struct {
 type RecoveryCodes struct {
 	// RecoveryCodes Example: ["abcd-efgh-ijkl-mnop"]
 	RecoveryCodes []string `json:"recovery_codes"`
+}
+
+// RefusedAttempts defines model for RefusedAttempts.
+type RefusedAttempts struct {
+	// Address Where the last attempt came from
+	//
+	// Example: 192.0.2.7
+	Address string `json:"address,omitempty,omitzero"`
+
+	// Attempts How many there were since the last report
+	//
+	// Example: 12
+	Attempts int `json:"attempts"`
+
+	// ClientID The name in the certificate if an accepted authority has vouched for it
+	//
+	// Example: acme-02
+	ClientID string `json:"client_id,omitempty,omitzero"`
+
+	// Component Example: proxy
+	Component RefusedAttemptsComponent `json:"component"`
+
+	// Last Example: 2026-03-01T08:15:30Z
+	Last time.Time `json:"last"`
+
+	// Reason Example: Client certificate has been revoked
+	Reason string `json:"reason"`
+}
+
+// RefusedAttemptsComponent Example: proxy
+type RefusedAttemptsComponent string
+
+// RefusedReport defines model for RefusedReport.
+type RefusedReport struct {
+	Items []RefusedAttempts `json:"items"`
+
+	// LeftOut Attempts that there was no room for
+	LeftOut int `json:"left_out,omitempty,omitzero"`
+
+	// Node The caller's process, as for the revocations
+	//
+	// Example: proxy-host-17
+	Node string `json:"node,omitempty,omitzero"`
 }
 
 // RegisterRequest defines model for RegisterRequest.
@@ -2442,6 +2622,19 @@ type SecondFactorCode struct {
 	Code string `json:"code"`
 }
 
+// SecondFactorLogin defines model for SecondFactorLogin.
+type SecondFactorLogin struct {
+	// Code Of the second factor, or a recovery code
+	//
+	// Example: 492039
+	Code string `json:"code"`
+
+	// Token The `second_factor_token`
+	//
+	// Example: eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2ln
+	Token string `json:"token"`
+}
+
 // SecondFactorSecret defines model for SecondFactorSecret.
 type SecondFactorSecret struct {
 	// Secret Example: JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP
@@ -2603,6 +2796,11 @@ type StatusRequest struct {
 // Timeline defines model for Timeline.
 type Timeline struct {
 	Events []TimelineEvent `json:"events"`
+
+	// Workers How many workers are connected now
+	//
+	// Example: 3
+	Workers int `json:"workers"`
 }
 
 // TimelineEvent defines model for TimelineEvent.
@@ -2627,6 +2825,11 @@ type TimelineEvent struct {
 	//
 	// Example: 70
 	Omitted int `json:"omitted,omitempty,omitzero"`
+
+	// ProxyID The proxy that accepted the message, as its certificate names it; missing for older messages
+	//
+	// Example: proxy-1
+	ProxyID string `json:"proxy_id,omitempty,omitzero"`
 
 	// WorkerID Example: worker-1
 	WorkerID string `json:"worker_id,omitempty,omitzero"`
@@ -2716,7 +2919,7 @@ type UserCreate struct {
 	// Email Example: bob@example.com
 	Email string `json:"email"`
 
-	// KeepPassword The password need not be changed at the first login
+	// KeepPassword The password need not be changed at the first login. For administrators only
 	//
 	// Example: false
 	KeepPassword bool `json:"keep_password,omitempty,omitzero"`
@@ -2739,7 +2942,7 @@ type UserCreate struct {
 
 // UserPassword defines model for UserPassword.
 type UserPassword struct {
-	// KeepPassword The password need not be changed at the next login
+	// KeepPassword The password need not be changed at the next login. For administrators only
 	//
 	// Example: false
 	KeepPassword bool `json:"keep_password,omitempty,omitzero"`
@@ -3037,6 +3240,9 @@ type GetRevocationsParams struct {
 	// Since The version that the caller has; 0 asks for all
 	Since int64 `form:"since,omitempty" json:"since,omitempty,omitzero"`
 
+	// Origin Whose version that is: origin of the last answer. If it is another main server's, the answer is everything
+	Origin string `form:"origin,omitempty" json:"origin,omitempty,omitzero"`
+
 	// Wait Seconds to wait for a newer version before answering
 	Wait int `form:"wait,omitempty" json:"wait,omitempty,omitzero"`
 
@@ -3048,6 +3254,12 @@ type GetRevocationsParams struct {
 
 	// Version The process's version
 	Version string `form:"version,omitempty" json:"version,omitempty,omitzero"`
+
+	// Host The name of the machine that the process runs on
+	Host string `form:"host,omitempty" json:"host,omitempty,omitzero"`
+
+	// Started When the process was started
+	Started time.Time `form:"started,omitempty" json:"started,omitempty,omitzero"`
 
 	// Leaving The process is about to stop
 	Leaving bool `form:"leaving,omitempty" json:"leaving,omitempty,omitzero"`
@@ -3209,6 +3421,9 @@ type RegisterMessagesJSONRequestBody = RegisterRequest
 // UpdateMessagesJSONRequestBody defines body for UpdateMessages for application/json ContentType.
 type UpdateMessagesJSONRequestBody = StatusRequest
 
+// ReportRefusedJSONRequestBody defines body for ReportRefused for application/json ContentType.
+type ReportRefusedJSONRequestBody = RefusedReport
+
 // SetLogLevelJSONRequestBody defines body for SetLogLevel for application/json ContentType.
 type SetLogLevelJSONRequestBody SetLogLevelJSONBody
 
@@ -3236,6 +3451,9 @@ type ForgotPasswordJSONRequestBody = EmailAddress
 // ResetPasswordJSONRequestBody defines body for ResetPassword for application/json ContentType.
 type ResetPasswordJSONRequestBody = PasswordReset
 
+// CheckResetJSONRequestBody defines body for CheckReset for application/json ContentType.
+type CheckResetJSONRequestBody = Link
+
 // RequeueDeadJSONRequestBody defines body for RequeueDead for application/json ContentType.
 type RequeueDeadJSONRequestBody RequeueDeadJSONBody
 
@@ -3248,6 +3466,9 @@ type RunRetentionJSONRequestBody = RetentionRequest
 // SearchJSONRequestBody defines body for Search for application/json ContentType.
 type SearchJSONRequestBody SearchJSONBody
 
+// LogInWithCodeJSONRequestBody defines body for LogInWithCode for application/json ContentType.
+type LogInWithCodeJSONRequestBody = SecondFactorLogin
+
 // LogInJSONRequestBody defines body for LogIn for application/json ContentType.
 type LogInJSONRequestBody = Credentials
 
@@ -3256,6 +3477,9 @@ type ConfirmSessionJSONRequestBody = Confirmation
 
 // SetUpJSONRequestBody defines body for SetUp for application/json ContentType.
 type SetUpJSONRequestBody = Setup
+
+// CheckSetupJSONRequestBody defines body for CheckSetup for application/json ContentType.
+type CheckSetupJSONRequestBody = Link
 
 // CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
 type CreateUserJSONRequestBody = UserCreate
@@ -3353,6 +3577,29 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/audit/chain (the `GetAuditChain` operationId).
 	GetAuditChain(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBackups List the backups of this node, newest first
+	//
+	// Those in the folder of the main server that answers, with what failed since the last good one.
+	//
+	// Corresponds with GET /api/v1/backups (the `ListBackups` operationId).
+	ListBackups(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartBackup Make a backup now
+	//
+	// Answers at once, and works in the background; the list shows its state. While one is
+	// made, another one is a conflict.
+	//
+	// Corresponds with POST /api/v1/backups (the `StartBackup` operationId).
+	StartBackup(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBackup Fetch a backup
+	//
+	// It has no keys. Those are in the encrypted key backup beside it, which no page and no
+	// call gives out. Parts can be asked for with `Range`.
+	//
+	// Corresponds with GET /api/v1/backups/{filename} (the `GetBackup` operationId).
+	GetBackup(ctx context.Context, filename string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListBrokerConnections List the broker's connections
 	//
@@ -3848,6 +4095,20 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/internal/messages/status (the `UpdateMessages` operationId).
 	UpdateMessages(ctx context.Context, body UpdateMessagesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ReportRefusedWithBody Report who was not let in by a listener (proxies and brokers)
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/internal/refused (the `ReportRefused` operationId).
+	ReportRefusedWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReportRefused Report who was not let in by a listener (proxies and brokers)
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/internal/refused (the `ReportRefused` operationId).
+	ReportRefused(ctx context.Context, body ReportRefusedJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetRevocations Revoked certificates since a version (proxies, workers and brokers)
 	//
 	// Corresponds with GET /api/v1/internal/revocations (the `GetRevocations` operationId).
@@ -4086,6 +4347,24 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/passwords/reset (the `ResetPassword` operationId).
 	ResetPassword(ctx context.Context, body ResetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CheckResetWithBody Ask whether a link from a mail is good
+	//
+	// It stays good. A page asks before it shows a form.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/passwords/reset/check (the `CheckReset` operationId).
+	CheckResetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CheckReset Ask whether a link from a mail is good
+	//
+	// It stays good. A page asks before it shows a form.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/passwords/reset/check (the `CheckReset` operationId).
+	CheckReset(ctx context.Context, body CheckResetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetQueue How much is in the queue
 	//
 	// Corresponds with GET /api/v1/queue (the `GetQueue` operationId).
@@ -4165,6 +4444,28 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/search (the `Search` operationId).
 	Search(ctx context.Context, body SearchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// LogInWithCodeWithBody Go on with a login that asked for a code
+	//
+	// Takes the `second_factor_token` of the answer in place of the password. It is good for five
+	// minutes, at every main server, and until the password changes. Wrong codes count as wrong
+	// passwords do.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/second-factor (the `LogInWithCode` operationId).
+	LogInWithCodeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LogInWithCode Go on with a login that asked for a code
+	//
+	// Takes the `second_factor_token` of the answer in place of the password. It is good for five
+	// minutes, at every main server, and until the password changes. Wrong codes count as wrong
+	// passwords do.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/second-factor (the `LogInWithCode` operationId).
+	LogInWithCode(ctx context.Context, body LogInWithCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// EndOtherSessions End all own logins but this one
 	//
 	// Corresponds with DELETE /api/v1/sessions (the `EndOtherSessions` operationId).
@@ -4178,8 +4479,10 @@ type ClientInterface interface {
 	// LogInWithBody Log in
 	//
 	// Answers with a token for the header `Authorization: Bearer`. After five wrong passwords in
-	// 15 minutes an account is locked for 15 minutes, and so is an address after 20 in a minute.
+	// 15 minutes an account is locked for 15 minutes, unless the configuration says otherwise. An
+	// address is locked after 20 in a minute.
 	// `second_factor_required` means that the password is right and `code` is missing or wrong.
+	// If it is missing, the answer has a `second_factor_token`, with which the login can go on.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -4189,8 +4492,10 @@ type ClientInterface interface {
 	// LogIn Log in
 	//
 	// Answers with a token for the header `Authorization: Bearer`. After five wrong passwords in
-	// 15 minutes an account is locked for 15 minutes, and so is an address after 20 in a minute.
+	// 15 minutes an account is locked for 15 minutes, unless the configuration says otherwise. An
+	// address is locked after 20 in a minute.
 	// `second_factor_required` means that the password is right and `code` is missing or wrong.
+	// If it is missing, the answer has a `second_factor_token`, with which the login can go on.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4238,6 +4543,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/setup (the `SetUp` operationId).
 	SetUp(ctx context.Context, body SetUpJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CheckSetupWithBody Ask whether a setup link is good
+	//
+	// It stays good. Once there is an administrator the answer is 409.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/setup/check (the `CheckSetup` operationId).
+	CheckSetupWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CheckSetup Ask whether a setup link is good
+	//
+	// It stays good. Once there is an administrator the answer is 409.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/setup/check (the `CheckSetup` operationId).
+	CheckSetup(ctx context.Context, body CheckSetupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// MakeSetupLink Make a setup link while there is no administrator
 	//
@@ -4381,6 +4704,59 @@ func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEdit
 // Corresponds with GET /api/v1/audit/chain (the `GetAuditChain` operationId).
 func (c *Client) GetAuditChain(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetAuditChainRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBackups List the backups of this node, newest first
+//
+// Those in the folder of the main server that answers, with what failed since the last good one.
+//
+// Corresponds with GET /api/v1/backups (the `ListBackups` operationId).
+func (c *Client) ListBackups(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBackupsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartBackup Make a backup now
+//
+// Answers at once, and works in the background; the list shows its state. While one is
+// made, another one is a conflict.
+//
+// Corresponds with POST /api/v1/backups (the `StartBackup` operationId).
+func (c *Client) StartBackup(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartBackupRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBackup Fetch a backup
+//
+// It has no keys. Those are in the encrypted key backup beside it, which no page and no
+// call gives out. Parts can be asked for with `Range`.
+//
+// Corresponds with GET /api/v1/backups/{filename} (the `GetBackup` operationId).
+func (c *Client) GetBackup(ctx context.Context, filename string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBackupRequest(c.Server, filename)
 	if err != nil {
 		return nil, err
 	}
@@ -5555,6 +5931,40 @@ func (c *Client) UpdateMessages(ctx context.Context, body UpdateMessagesJSONRequ
 	return c.Client.Do(req)
 }
 
+// ReportRefusedWithBody Report who was not let in by a listener (proxies and brokers)
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/internal/refused (the `ReportRefused` operationId).
+func (c *Client) ReportRefusedWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReportRefusedRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReportRefused Report who was not let in by a listener (proxies and brokers)
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/internal/refused (the `ReportRefused` operationId).
+func (c *Client) ReportRefused(ctx context.Context, body ReportRefusedJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReportRefusedRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetRevocations Revoked certificates since a version (proxies, workers and brokers)
 //
 // Corresponds with GET /api/v1/internal/revocations (the `GetRevocations` operationId).
@@ -6113,6 +6523,44 @@ func (c *Client) ResetPassword(ctx context.Context, body ResetPasswordJSONReques
 	return c.Client.Do(req)
 }
 
+// CheckResetWithBody Ask whether a link from a mail is good
+//
+// It stays good. A page asks before it shows a form.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/passwords/reset/check (the `CheckReset` operationId).
+func (c *Client) CheckResetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCheckResetRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CheckReset Ask whether a link from a mail is good
+//
+// It stays good. A page asks before it shows a form.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/passwords/reset/check (the `CheckReset` operationId).
+func (c *Client) CheckReset(ctx context.Context, body CheckResetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCheckResetRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetQueue How much is in the queue
 //
 // Corresponds with GET /api/v1/queue (the `GetQueue` operationId).
@@ -6302,6 +6750,48 @@ func (c *Client) Search(ctx context.Context, body SearchJSONRequestBody, reqEdit
 	return c.Client.Do(req)
 }
 
+// LogInWithCodeWithBody Go on with a login that asked for a code
+//
+// Takes the `second_factor_token` of the answer in place of the password. It is good for five
+// minutes, at every main server, and until the password changes. Wrong codes count as wrong
+// passwords do.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/second-factor (the `LogInWithCode` operationId).
+func (c *Client) LogInWithCodeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLogInWithCodeRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LogInWithCode Go on with a login that asked for a code
+//
+// Takes the `second_factor_token` of the answer in place of the password. It is good for five
+// minutes, at every main server, and until the password changes. Wrong codes count as wrong
+// passwords do.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/second-factor (the `LogInWithCode` operationId).
+func (c *Client) LogInWithCode(ctx context.Context, body LogInWithCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLogInWithCodeRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // EndOtherSessions End all own logins but this one
 //
 // Corresponds with DELETE /api/v1/sessions (the `EndOtherSessions` operationId).
@@ -6335,8 +6825,10 @@ func (c *Client) ListSessions(ctx context.Context, reqEditors ...RequestEditorFn
 // LogInWithBody Log in
 //
 // Answers with a token for the header `Authorization: Bearer`. After five wrong passwords in
-// 15 minutes an account is locked for 15 minutes, and so is an address after 20 in a minute.
+// 15 minutes an account is locked for 15 minutes, unless the configuration says otherwise. An
+// address is locked after 20 in a minute.
 // `second_factor_required` means that the password is right and `code` is missing or wrong.
+// If it is missing, the answer has a `second_factor_token`, with which the login can go on.
 //
 // Takes any type of body and a specified content type.
 //
@@ -6356,8 +6848,10 @@ func (c *Client) LogInWithBody(ctx context.Context, contentType string, body io.
 // LogIn Log in
 //
 // Answers with a token for the header `Authorization: Bearer`. After five wrong passwords in
-// 15 minutes an account is locked for 15 minutes, and so is an address after 20 in a minute.
+// 15 minutes an account is locked for 15 minutes, unless the configuration says otherwise. An
+// address is locked after 20 in a minute.
 // `second_factor_required` means that the password is right and `code` is missing or wrong.
+// If it is missing, the answer has a `second_factor_token`, with which the login can go on.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6466,6 +6960,44 @@ func (c *Client) SetUpWithBody(ctx context.Context, contentType string, body io.
 // Corresponds with POST /api/v1/setup (the `SetUp` operationId).
 func (c *Client) SetUp(ctx context.Context, body SetUpJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetUpRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CheckSetupWithBody Ask whether a setup link is good
+//
+// It stays good. Once there is an administrator the answer is 409.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/setup/check (the `CheckSetup` operationId).
+func (c *Client) CheckSetupWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCheckSetupRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CheckSetup Ask whether a setup link is good
+//
+// It stays good. Once there is an administrator the answer is 409.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/setup/check (the `CheckSetup` operationId).
+func (c *Client) CheckSetup(ctx context.Context, body CheckSetupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCheckSetupRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -6879,6 +7411,94 @@ func NewGetAuditChainRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/audit/chain")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListBackupsRequest constructs an http.Request for the ListBackups method
+func NewListBackupsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/backups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStartBackupRequest constructs an http.Request for the StartBackup method
+func NewStartBackupRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/backups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetBackupRequest constructs an http.Request for the GetBackup method
+func NewGetBackupRequest(server string, filename string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "filename", filename, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/backups/%s", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -9125,6 +9745,46 @@ func NewUpdateMessagesRequestWithBody(server string, contentType string, body io
 	return req, nil
 }
 
+// NewReportRefusedRequest calls the generic ReportRefused builder with application/json body
+func NewReportRefusedRequest(server string, body ReportRefusedJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReportRefusedRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewReportRefusedRequestWithBody constructs an http.Request for the ReportRefused method, with any body, and a specified content type
+func NewReportRefusedRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/internal/refused")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetRevocationsRequest constructs an http.Request for the GetRevocations method
 func NewGetRevocationsRequest(server string, params *GetRevocationsParams) (*http.Request, error) {
 	var err error
@@ -9161,6 +9821,14 @@ func NewGetRevocationsRequest(server string, params *GetRevocationsParams) (*htt
 			}
 		}
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "origin", params.Origin, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
 			return nil, err
 		} else {
@@ -9186,6 +9854,22 @@ func NewGetRevocationsRequest(server string, params *GetRevocationsParams) (*htt
 		}
 
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "host", params.Host, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "started", params.Started, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -10088,6 +10772,46 @@ func NewResetPasswordRequestWithBody(server string, contentType string, body io.
 	return req, nil
 }
 
+// NewCheckResetRequest calls the generic CheckReset builder with application/json body
+func NewCheckResetRequest(server string, body CheckResetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCheckResetRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCheckResetRequestWithBody constructs an http.Request for the CheckReset method, with any body, and a specified content type
+func NewCheckResetRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/passwords/reset/check")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetQueueRequest constructs an http.Request for the GetQueue method
 func NewGetQueueRequest(server string) (*http.Request, error) {
 	var err error
@@ -10352,6 +11076,46 @@ func NewSearchRequestWithBody(server string, contentType string, body io.Reader)
 	return req, nil
 }
 
+// NewLogInWithCodeRequest calls the generic LogInWithCode builder with application/json body
+func NewLogInWithCodeRequest(server string, body LogInWithCodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewLogInWithCodeRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewLogInWithCodeRequestWithBody constructs an http.Request for the LogInWithCode method, with any body, and a specified content type
+func NewLogInWithCodeRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/second-factor")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewEndOtherSessionsRequest constructs an http.Request for the EndOtherSessions method
 func NewEndOtherSessionsRequest(server string) (*http.Request, error) {
 	var err error
@@ -10568,6 +11332,46 @@ func NewSetUpRequestWithBody(server string, contentType string, body io.Reader) 
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/setup")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewCheckSetupRequest calls the generic CheckSetup builder with application/json body
+func NewCheckSetupRequest(server string, body CheckSetupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCheckSetupRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCheckSetupRequestWithBody constructs an http.Request for the CheckSetup method, with any body, and a specified content type
+func NewCheckSetupRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/setup/check")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -11193,6 +11997,35 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/audit/chain (the `GetAuditChain` operationId).
 	GetAuditChainWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuditChainResponse, error)
 
+	// ListBackupsWithResponse List the backups of this node, newest first
+	//
+	// Those in the folder of the main server that answers, with what failed since the last good one.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/backups (the `ListBackups` operationId).
+	ListBackupsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListBackupsResponse, error)
+
+	// StartBackupWithResponse Make a backup now
+	//
+	// Answers at once, and works in the background; the list shows its state. While one is
+	// made, another one is a conflict.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/backups (the `StartBackup` operationId).
+	StartBackupWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StartBackupResponse, error)
+
+	// GetBackupWithResponse Fetch a backup
+	//
+	// It has no keys. Those are in the encrypted key backup beside it, which no page and no
+	// call gives out. Parts can be asked for with `Range`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/backups/{filename} (the `GetBackup` operationId).
+	GetBackupWithResponse(ctx context.Context, filename string, reqEditors ...RequestEditorFn) (*GetBackupResponse, error)
+
 	// ListBrokerConnectionsWithResponse List the broker's connections
 	//
 	// Connections of the network, by id. The figures are those of `as_of`, a few seconds ago.
@@ -11741,6 +12574,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/internal/messages/status (the `UpdateMessages` operationId).
 	UpdateMessagesWithResponse(ctx context.Context, body UpdateMessagesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMessagesResponse, error)
 
+	// ReportRefusedWithBodyWithResponse Report who was not let in by a listener (proxies and brokers)
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/internal/refused (the `ReportRefused` operationId).
+	ReportRefusedWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReportRefusedResponse, error)
+
+	// ReportRefusedWithResponse Report who was not let in by a listener (proxies and brokers)
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/internal/refused (the `ReportRefused` operationId).
+	ReportRefusedWithResponse(ctx context.Context, body ReportRefusedJSONRequestBody, reqEditors ...RequestEditorFn) (*ReportRefusedResponse, error)
+
 	// GetRevocationsWithResponse Revoked certificates since a version (proxies, workers and brokers)
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -12007,6 +12854,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/passwords/reset (the `ResetPassword` operationId).
 	ResetPasswordWithResponse(ctx context.Context, body ResetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*ResetPasswordResponse, error)
 
+	// CheckResetWithBodyWithResponse Ask whether a link from a mail is good
+	//
+	// It stays good. A page asks before it shows a form.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/passwords/reset/check (the `CheckReset` operationId).
+	CheckResetWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CheckResetResponse, error)
+
+	// CheckResetWithResponse Ask whether a link from a mail is good
+	//
+	// It stays good. A page asks before it shows a form.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/passwords/reset/check (the `CheckReset` operationId).
+	CheckResetWithResponse(ctx context.Context, body CheckResetJSONRequestBody, reqEditors ...RequestEditorFn) (*CheckResetResponse, error)
+
 	// GetQueueWithResponse How much is in the queue
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -12092,6 +12957,28 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/search (the `Search` operationId).
 	SearchWithResponse(ctx context.Context, body SearchJSONRequestBody, reqEditors ...RequestEditorFn) (*SearchResponse, error)
 
+	// LogInWithCodeWithBodyWithResponse Go on with a login that asked for a code
+	//
+	// Takes the `second_factor_token` of the answer in place of the password. It is good for five
+	// minutes, at every main server, and until the password changes. Wrong codes count as wrong
+	// passwords do.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/second-factor (the `LogInWithCode` operationId).
+	LogInWithCodeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*LogInWithCodeResponse, error)
+
+	// LogInWithCodeWithResponse Go on with a login that asked for a code
+	//
+	// Takes the `second_factor_token` of the answer in place of the password. It is good for five
+	// minutes, at every main server, and until the password changes. Wrong codes count as wrong
+	// passwords do.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/second-factor (the `LogInWithCode` operationId).
+	LogInWithCodeWithResponse(ctx context.Context, body LogInWithCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*LogInWithCodeResponse, error)
+
 	// EndOtherSessionsWithResponse End all own logins but this one
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -12109,8 +12996,10 @@ type ClientWithResponsesInterface interface {
 	// LogInWithBodyWithResponse Log in
 	//
 	// Answers with a token for the header `Authorization: Bearer`. After five wrong passwords in
-	// 15 minutes an account is locked for 15 minutes, and so is an address after 20 in a minute.
+	// 15 minutes an account is locked for 15 minutes, unless the configuration says otherwise. An
+	// address is locked after 20 in a minute.
 	// `second_factor_required` means that the password is right and `code` is missing or wrong.
+	// If it is missing, the answer has a `second_factor_token`, with which the login can go on.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -12120,8 +13009,10 @@ type ClientWithResponsesInterface interface {
 	// LogInWithResponse Log in
 	//
 	// Answers with a token for the header `Authorization: Bearer`. After five wrong passwords in
-	// 15 minutes an account is locked for 15 minutes, and so is an address after 20 in a minute.
+	// 15 minutes an account is locked for 15 minutes, unless the configuration says otherwise. An
+	// address is locked after 20 in a minute.
 	// `second_factor_required` means that the password is right and `code` is missing or wrong.
+	// If it is missing, the answer has a `second_factor_token`, with which the login can go on.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -12173,6 +13064,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/setup (the `SetUp` operationId).
 	SetUpWithResponse(ctx context.Context, body SetUpJSONRequestBody, reqEditors ...RequestEditorFn) (*SetUpResponse, error)
+
+	// CheckSetupWithBodyWithResponse Ask whether a setup link is good
+	//
+	// It stays good. Once there is an administrator the answer is 409.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/setup/check (the `CheckSetup` operationId).
+	CheckSetupWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CheckSetupResponse, error)
+
+	// CheckSetupWithResponse Ask whether a setup link is good
+	//
+	// It stays good. Once there is an administrator the answer is 409.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/setup/check (the `CheckSetup` operationId).
+	CheckSetupWithResponse(ctx context.Context, body CheckSetupJSONRequestBody, reqEditors ...RequestEditorFn) (*CheckSetupResponse, error)
 
 	// MakeSetupLinkWithResponse Make a setup link while there is no administrator
 	//
@@ -12323,21 +13232,6 @@ type ListAuditResponse struct {
 	ApplicationProblemJSONDefault *Problem
 }
 
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListAuditResponse) GetJSON200() *AuditPage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListAuditResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListAuditResponse) GetBody() []byte {
-	return r.Body
-}
-
 // Status returns HTTPResponse.Status
 func (r ListAuditResponse) Status() string {
 	if r.HTTPResponse != nil {
@@ -12354,14 +13248,6 @@ func (r ListAuditResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListAuditResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetAuditChainResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12369,21 +13255,6 @@ type GetAuditChainResponse struct {
 	JSON200 *AuditChain
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetAuditChainResponse) GetJSON200() *AuditChain {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetAuditChainResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetAuditChainResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12402,12 +13273,77 @@ func (r GetAuditChainResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetAuditChainResponse) ContentType() string {
+type ListBackupsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Backups
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBackupsResponse) Status() string {
 	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
+		return r.HTTPResponse.Status
 	}
-	return ""
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBackupsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type StartBackupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Backup
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r StartBackupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartBackupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type GetBackupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBackupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBackupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
 }
 
 type ListBrokerConnectionsResponse struct {
@@ -12417,21 +13353,6 @@ type ListBrokerConnectionsResponse struct {
 	JSON200 *BrokerConnectionPage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListBrokerConnectionsResponse) GetJSON200() *BrokerConnectionPage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListBrokerConnectionsResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListBrokerConnectionsResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12450,29 +13371,11 @@ func (r ListBrokerConnectionsResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListBrokerConnectionsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type DisconnectBrokerConnectionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r DisconnectBrokerConnectionResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r DisconnectBrokerConnectionResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12491,14 +13394,6 @@ func (r DisconnectBrokerConnectionResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r DisconnectBrokerConnectionResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ReturnDeadLettersResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12506,21 +13401,6 @@ type ReturnDeadLettersResponse struct {
 	JSON200 *DeadLettersReturned
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ReturnDeadLettersResponse) GetJSON200() *DeadLettersReturned {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ReturnDeadLettersResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ReturnDeadLettersResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12539,14 +13419,6 @@ func (r ReturnDeadLettersResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ReturnDeadLettersResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetBrokerExchangeResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12554,21 +13426,6 @@ type GetBrokerExchangeResponse struct {
 	JSON200 *BrokerExchangeDetail
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetBrokerExchangeResponse) GetJSON200() *BrokerExchangeDetail {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetBrokerExchangeResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetBrokerExchangeResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12587,14 +13444,6 @@ func (r GetBrokerExchangeResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetBrokerExchangeResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListBrokerExchangesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12602,21 +13451,6 @@ type ListBrokerExchangesResponse struct {
 	JSON200 *BrokerExchangePage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListBrokerExchangesResponse) GetJSON200() *BrokerExchangePage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListBrokerExchangesResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListBrokerExchangesResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12635,14 +13469,6 @@ func (r ListBrokerExchangesResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListBrokerExchangesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListBrokerKeysResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12650,21 +13476,6 @@ type ListBrokerKeysResponse struct {
 	JSON200 *BrokerKeyPage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListBrokerKeysResponse) GetJSON200() *BrokerKeyPage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListBrokerKeysResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListBrokerKeysResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12683,14 +13494,6 @@ func (r ListBrokerKeysResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListBrokerKeysResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetBrokerQueueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12698,21 +13501,6 @@ type GetBrokerQueueResponse struct {
 	JSON200 *BrokerQueueDetail
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetBrokerQueueResponse) GetJSON200() *BrokerQueueDetail {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetBrokerQueueResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12731,14 +13519,6 @@ func (r GetBrokerQueueResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetBrokerQueueResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type DeleteBrokerQueueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12746,21 +13526,6 @@ type DeleteBrokerQueueResponse struct {
 	JSON200 *QueueRemoval
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r DeleteBrokerQueueResponse) GetJSON200() *QueueRemoval {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r DeleteBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r DeleteBrokerQueueResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12779,14 +13544,6 @@ func (r DeleteBrokerQueueResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r DeleteBrokerQueueResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type PeekBrokerQueueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12794,21 +13551,6 @@ type PeekBrokerQueueResponse struct {
 	JSON200 *BrokerMessagePage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PeekBrokerQueueResponse) GetJSON200() *BrokerMessagePage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r PeekBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r PeekBrokerQueueResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12827,14 +13569,6 @@ func (r PeekBrokerQueueResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r PeekBrokerQueueResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ChangeBrokerQueueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12842,21 +13576,6 @@ type ChangeBrokerQueueResponse struct {
 	JSON200 *BrokerQueueDetail
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ChangeBrokerQueueResponse) GetJSON200() *BrokerQueueDetail {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ChangeBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ChangeBrokerQueueResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12875,14 +13594,6 @@ func (r ChangeBrokerQueueResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ChangeBrokerQueueResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type PauseBrokerQueueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12890,21 +13601,6 @@ type PauseBrokerQueueResponse struct {
 	JSON200 *BrokerQueueDetail
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PauseBrokerQueueResponse) GetJSON200() *BrokerQueueDetail {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r PauseBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r PauseBrokerQueueResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12923,14 +13619,6 @@ func (r PauseBrokerQueueResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r PauseBrokerQueueResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type PurgeBrokerQueueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12938,21 +13626,6 @@ type PurgeBrokerQueueResponse struct {
 	JSON200 *QueueRemoval
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PurgeBrokerQueueResponse) GetJSON200() *QueueRemoval {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r PurgeBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r PurgeBrokerQueueResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -12971,14 +13644,6 @@ func (r PurgeBrokerQueueResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r PurgeBrokerQueueResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ResumeBrokerQueueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12986,21 +13651,6 @@ type ResumeBrokerQueueResponse struct {
 	JSON200 *BrokerQueueDetail
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ResumeBrokerQueueResponse) GetJSON200() *BrokerQueueDetail {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ResumeBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ResumeBrokerQueueResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13019,14 +13669,6 @@ func (r ResumeBrokerQueueResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ResumeBrokerQueueResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListBrokerQueuesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13034,21 +13676,6 @@ type ListBrokerQueuesResponse struct {
 	JSON200 *BrokerQueuePage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListBrokerQueuesResponse) GetJSON200() *BrokerQueuePage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListBrokerQueuesResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListBrokerQueuesResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13067,14 +13694,6 @@ func (r ListBrokerQueuesResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListBrokerQueuesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type DeclareBrokerQueueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13082,21 +13701,6 @@ type DeclareBrokerQueueResponse struct {
 	JSON201 *BrokerQueueDetail
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r DeclareBrokerQueueResponse) GetJSON201() *BrokerQueueDetail {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r DeclareBrokerQueueResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r DeclareBrokerQueueResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13115,29 +13719,11 @@ func (r DeclareBrokerQueueResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r DeclareBrokerQueueResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetAuthorityResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetAuthorityResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetAuthorityResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13156,14 +13742,6 @@ func (r GetAuthorityResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetAuthorityResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListCertificatesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13171,21 +13749,6 @@ type ListCertificatesResponse struct {
 	JSON200 *CertificatePage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListCertificatesResponse) GetJSON200() *CertificatePage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListCertificatesResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListCertificatesResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13204,14 +13767,6 @@ func (r ListCertificatesResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListCertificatesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type IssueCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13219,21 +13774,6 @@ type IssueCertificateResponse struct {
 	JSON201 *IssuedCertificate
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r IssueCertificateResponse) GetJSON201() *IssuedCertificate {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r IssueCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r IssueCertificateResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13252,14 +13792,6 @@ func (r IssueCertificateResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r IssueCertificateResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListExpiringCertificatesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13267,21 +13799,6 @@ type ListExpiringCertificatesResponse struct {
 	JSON200 *CertificatePage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListExpiringCertificatesResponse) GetJSON200() *CertificatePage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListExpiringCertificatesResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListExpiringCertificatesResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13300,14 +13817,6 @@ func (r ListExpiringCertificatesResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListExpiringCertificatesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type VerifyCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13315,21 +13824,6 @@ type VerifyCertificateResponse struct {
 	JSON200 *CertificateCheck
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r VerifyCertificateResponse) GetJSON200() *CertificateCheck {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r VerifyCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r VerifyCertificateResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13348,14 +13842,6 @@ func (r VerifyCertificateResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r VerifyCertificateResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13363,21 +13849,6 @@ type GetCertificateResponse struct {
 	JSON200 *Certificate
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetCertificateResponse) GetJSON200() *Certificate {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetCertificateResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13396,14 +13867,6 @@ func (r GetCertificateResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetCertificateResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RenewCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13411,21 +13874,6 @@ type RenewCertificateResponse struct {
 	JSON201 *IssuedCertificate
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r RenewCertificateResponse) GetJSON201() *IssuedCertificate {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RenewCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RenewCertificateResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13444,14 +13892,6 @@ func (r RenewCertificateResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RenewCertificateResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ConsentToRenewalResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13459,21 +13899,6 @@ type ConsentToRenewalResponse struct {
 	JSON201 *Enrolment
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r ConsentToRenewalResponse) GetJSON201() *Enrolment {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ConsentToRenewalResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ConsentToRenewalResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13492,14 +13917,6 @@ func (r ConsentToRenewalResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ConsentToRenewalResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RevokeCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13507,21 +13924,6 @@ type RevokeCertificateResponse struct {
 	JSON200 *Revoked
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RevokeCertificateResponse) GetJSON200() *Revoked {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RevokeCertificateResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13540,14 +13942,6 @@ func (r RevokeCertificateResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RevokeCertificateResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type PreviewCertificateRevocationResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13555,21 +13949,6 @@ type PreviewCertificateRevocationResponse struct {
 	JSON200 *RevocationPreview
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PreviewCertificateRevocationResponse) GetJSON200() *RevocationPreview {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r PreviewCertificateRevocationResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r PreviewCertificateRevocationResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13588,14 +13967,6 @@ func (r PreviewCertificateRevocationResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r PreviewCertificateRevocationResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListClientsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13603,21 +13974,6 @@ type ListClientsResponse struct {
 	JSON200 *ClientPage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListClientsResponse) GetJSON200() *ClientPage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListClientsResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListClientsResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13636,14 +13992,6 @@ func (r ListClientsResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListClientsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetClientResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13651,21 +13999,6 @@ type GetClientResponse struct {
 	JSON200 *ClientInfo
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetClientResponse) GetJSON200() *ClientInfo {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetClientResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetClientResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13684,14 +14017,6 @@ func (r GetClientResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetClientResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type UpdateClientResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13699,21 +14024,6 @@ type UpdateClientResponse struct {
 	JSON200 *ClientInfo
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r UpdateClientResponse) GetJSON200() *ClientInfo {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r UpdateClientResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r UpdateClientResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13732,14 +14042,6 @@ func (r UpdateClientResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r UpdateClientResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetMessageResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13747,21 +14049,6 @@ type GetMessageResponse struct {
 	JSON200 *Message
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetMessageResponse) GetJSON200() *Message {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetMessageResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetMessageResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13780,14 +14067,6 @@ func (r GetMessageResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetMessageResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetMessageContentResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13795,21 +14074,6 @@ type GetMessageContentResponse struct {
 	JSON200 *MessageContent
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetMessageContentResponse) GetJSON200() *MessageContent {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetMessageContentResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetMessageContentResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13828,14 +14092,6 @@ func (r GetMessageContentResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetMessageContentResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RetryMessageResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13843,21 +14099,6 @@ type RetryMessageResponse struct {
 	JSON200 *MessageState
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RetryMessageResponse) GetJSON200() *MessageState {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RetryMessageResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RetryMessageResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13876,14 +14117,6 @@ func (r RetryMessageResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RetryMessageResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetMessageTimelineResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13891,21 +14124,6 @@ type GetMessageTimelineResponse struct {
 	JSON200 *Timeline
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetMessageTimelineResponse) GetJSON200() *Timeline {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetMessageTimelineResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetMessageTimelineResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13924,14 +14142,6 @@ func (r GetMessageTimelineResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetMessageTimelineResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RevokeClientResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13939,21 +14149,6 @@ type RevokeClientResponse struct {
 	JSON200 *Revoked
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RevokeClientResponse) GetJSON200() *Revoked {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RevokeClientResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RevokeClientResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -13972,14 +14167,6 @@ func (r RevokeClientResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RevokeClientResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type PreviewClientRevocationResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13987,21 +14174,6 @@ type PreviewClientRevocationResponse struct {
 	JSON200 *RevocationPreview
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PreviewClientRevocationResponse) GetJSON200() *RevocationPreview {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r PreviewClientRevocationResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r PreviewClientRevocationResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14020,29 +14192,11 @@ func (r PreviewClientRevocationResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r PreviewClientRevocationResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetRevocationListResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetRevocationListResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetRevocationListResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14061,14 +14215,6 @@ func (r GetRevocationListResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetRevocationListResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetDatabaseResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14076,21 +14222,6 @@ type GetDatabaseResponse struct {
 	JSON200 *Database
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetDatabaseResponse) GetJSON200() *Database {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetDatabaseResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetDatabaseResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14109,14 +14240,6 @@ func (r GetDatabaseResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetDatabaseResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type EnrollResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14124,21 +14247,6 @@ type EnrollResponse struct {
 	JSON201 *IssuedCertificate
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r EnrollResponse) GetJSON201() *IssuedCertificate {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r EnrollResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r EnrollResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14157,14 +14265,6 @@ func (r EnrollResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r EnrollResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RenewOwnCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14172,21 +14272,6 @@ type RenewOwnCertificateResponse struct {
 	JSON201 *IssuedCertificate
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r RenewOwnCertificateResponse) GetJSON201() *IssuedCertificate {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RenewOwnCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RenewOwnCertificateResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14205,14 +14290,6 @@ func (r RenewOwnCertificateResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RenewOwnCertificateResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RenewExpiredCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14220,21 +14297,6 @@ type RenewExpiredCertificateResponse struct {
 	JSON201 *IssuedCertificate
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r RenewExpiredCertificateResponse) GetJSON201() *IssuedCertificate {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RenewExpiredCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RenewExpiredCertificateResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14253,14 +14315,6 @@ func (r RenewExpiredCertificateResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RenewExpiredCertificateResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListEnrolmentsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14268,21 +14322,6 @@ type ListEnrolmentsResponse struct {
 	JSON200 *EnrolmentList
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListEnrolmentsResponse) GetJSON200() *EnrolmentList {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListEnrolmentsResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListEnrolmentsResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14301,14 +14340,6 @@ func (r ListEnrolmentsResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListEnrolmentsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type MakeEnrolmentTokenResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14316,21 +14347,6 @@ type MakeEnrolmentTokenResponse struct {
 	JSON201 *EnrolmentToken
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r MakeEnrolmentTokenResponse) GetJSON201() *EnrolmentToken {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r MakeEnrolmentTokenResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r MakeEnrolmentTokenResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14349,29 +14365,11 @@ func (r MakeEnrolmentTokenResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r MakeEnrolmentTokenResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RevokeEnrolmentResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RevokeEnrolmentResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RevokeEnrolmentResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14390,14 +14388,6 @@ func (r RevokeEnrolmentResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RevokeEnrolmentResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type FindMessageResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14405,21 +14395,6 @@ type FindMessageResponse struct {
 	JSON200 *MessageState
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r FindMessageResponse) GetJSON200() *MessageState {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r FindMessageResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r FindMessageResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14438,14 +14413,6 @@ func (r FindMessageResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r FindMessageResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetKeysResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14457,25 +14424,6 @@ type GetKeysResponse struct {
 	}
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetKeysResponse) GetJSON200() *struct {
-	// IDKey What all proxies make message ids with. Only proxies get it.
-	IDKey []byte   `json:"id_key,omitempty,omitzero"`
-	Keys  [][]byte `json:"keys"`
-} {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetKeysResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetKeysResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14494,14 +14442,6 @@ func (r GetKeysResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetKeysResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type DeliverMessagesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14509,21 +14449,6 @@ type DeliverMessagesResponse struct {
 	JSON200 *Results
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r DeliverMessagesResponse) GetJSON200() *Results {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r DeliverMessagesResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r DeliverMessagesResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14542,14 +14467,6 @@ func (r DeliverMessagesResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r DeliverMessagesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RegisterMessagesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14557,21 +14474,6 @@ type RegisterMessagesResponse struct {
 	JSON200 *Results
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RegisterMessagesResponse) GetJSON200() *Results {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RegisterMessagesResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RegisterMessagesResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14590,14 +14492,6 @@ func (r RegisterMessagesResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RegisterMessagesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type UpdateMessagesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14605,21 +14499,6 @@ type UpdateMessagesResponse struct {
 	JSON200 *Results
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r UpdateMessagesResponse) GetJSON200() *Results {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r UpdateMessagesResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r UpdateMessagesResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14638,12 +14517,27 @@ func (r UpdateMessagesResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r UpdateMessagesResponse) ContentType() string {
+type ReportRefusedResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r ReportRefusedResponse) Status() string {
 	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
+		return r.HTTPResponse.Status
 	}
-	return ""
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReportRefusedResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
 }
 
 type GetRevocationsResponse struct {
@@ -14653,21 +14547,6 @@ type GetRevocationsResponse struct {
 	JSON200 *Revocations
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetRevocationsResponse) GetJSON200() *Revocations {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetRevocationsResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetRevocationsResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14686,14 +14565,6 @@ func (r GetRevocationsResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetRevocationsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetLogLevelResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14701,21 +14572,6 @@ type GetLogLevelResponse struct {
 	JSON200 *LogLevel
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetLogLevelResponse) GetJSON200() *LogLevel {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetLogLevelResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetLogLevelResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14734,14 +14590,6 @@ func (r GetLogLevelResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetLogLevelResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type SetLogLevelResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14749,21 +14597,6 @@ type SetLogLevelResponse struct {
 	JSON200 *LogLevel
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SetLogLevelResponse) GetJSON200() *LogLevel {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r SetLogLevelResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r SetLogLevelResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14782,14 +14615,6 @@ func (r SetLogLevelResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SetLogLevelResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetMeResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14797,21 +14622,6 @@ type GetMeResponse struct {
 	JSON200 *Account
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetMeResponse) GetJSON200() *Account {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetMeResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetMeResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14830,14 +14640,6 @@ func (r GetMeResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetMeResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListActivityResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14845,21 +14647,6 @@ type ListActivityResponse struct {
 	JSON200 *ActivityList
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListActivityResponse) GetJSON200() *ActivityList {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListActivityResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListActivityResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14878,29 +14665,11 @@ func (r ListActivityResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListActivityResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ChangePasswordResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ChangePasswordResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ChangePasswordResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14919,14 +14688,6 @@ func (r ChangePasswordResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ChangePasswordResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type BeginSecondFactorResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14934,21 +14695,6 @@ type BeginSecondFactorResponse struct {
 	JSON200 *SecondFactorSecret
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r BeginSecondFactorResponse) GetJSON200() *SecondFactorSecret {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r BeginSecondFactorResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r BeginSecondFactorResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -14967,14 +14713,6 @@ func (r BeginSecondFactorResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r BeginSecondFactorResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ConfirmSecondFactorResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14982,21 +14720,6 @@ type ConfirmSecondFactorResponse struct {
 	JSON200 *RecoveryCodes
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ConfirmSecondFactorResponse) GetJSON200() *RecoveryCodes {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ConfirmSecondFactorResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ConfirmSecondFactorResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15015,29 +14738,11 @@ func (r ConfirmSecondFactorResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ConfirmSecondFactorResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RemoveSecondFactorResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RemoveSecondFactorResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RemoveSecondFactorResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15056,14 +14761,6 @@ func (r RemoveSecondFactorResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RemoveSecondFactorResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListTokensResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15071,21 +14768,6 @@ type ListTokensResponse struct {
 	JSON200 *TokenList
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListTokensResponse) GetJSON200() *TokenList {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListTokensResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListTokensResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15104,14 +14786,6 @@ func (r ListTokensResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListTokensResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type MakeTokenResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15119,21 +14793,6 @@ type MakeTokenResponse struct {
 	JSON201 *NewToken
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r MakeTokenResponse) GetJSON201() *NewToken {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r MakeTokenResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r MakeTokenResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15152,29 +14811,11 @@ func (r MakeTokenResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r MakeTokenResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RemoveTokenResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RemoveTokenResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RemoveTokenResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15193,14 +14834,6 @@ func (r RemoveTokenResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RemoveTokenResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListMessagesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15208,21 +14841,6 @@ type ListMessagesResponse struct {
 	JSON200 *MessagePage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListMessagesResponse) GetJSON200() *MessagePage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListMessagesResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListMessagesResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15241,14 +14859,6 @@ func (r ListMessagesResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListMessagesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListRetryJobsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15258,23 +14868,6 @@ type ListRetryJobsResponse struct {
 	}
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListRetryJobsResponse) GetJSON200() *struct {
-	Items []RetryJob `json:"items"`
-} {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListRetryJobsResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListRetryJobsResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15293,14 +14886,6 @@ func (r ListRetryJobsResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListRetryJobsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type StartRetryJobResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15308,21 +14893,6 @@ type StartRetryJobResponse struct {
 	JSON202 *RetryJob
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON202 returns the response for an HTTP 202 `application/json` response
-func (r StartRetryJobResponse) GetJSON202() *RetryJob {
-	return r.JSON202
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r StartRetryJobResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r StartRetryJobResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15341,14 +14911,6 @@ func (r StartRetryJobResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r StartRetryJobResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetRetryJobResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15356,21 +14918,6 @@ type GetRetryJobResponse struct {
 	JSON200 *RetryJob
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetRetryJobResponse) GetJSON200() *RetryJob {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetRetryJobResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetRetryJobResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15389,14 +14936,6 @@ func (r GetRetryJobResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetRetryJobResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type CancelRetryJobResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15404,21 +14943,6 @@ type CancelRetryJobResponse struct {
 	JSON200 *RetryJob
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r CancelRetryJobResponse) GetJSON200() *RetryJob {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r CancelRetryJobResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r CancelRetryJobResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15437,14 +14961,6 @@ func (r CancelRetryJobResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r CancelRetryJobResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type SearchMessagesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15452,21 +14968,6 @@ type SearchMessagesResponse struct {
 	JSON200 *MessagePage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SearchMessagesResponse) GetJSON200() *MessagePage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r SearchMessagesResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r SearchMessagesResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15485,14 +14986,6 @@ func (r SearchMessagesResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SearchMessagesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetOverviewResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15500,21 +14993,6 @@ type GetOverviewResponse struct {
 	JSON200 *Overview
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetOverviewResponse) GetJSON200() *Overview {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetOverviewResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetOverviewResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15533,29 +15011,11 @@ func (r GetOverviewResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetOverviewResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type FollowOverviewResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r FollowOverviewResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r FollowOverviewResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15574,14 +15034,6 @@ func (r FollowOverviewResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r FollowOverviewResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetOverviewHistoryResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15589,21 +15041,6 @@ type GetOverviewHistoryResponse struct {
 	JSON200 *History
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetOverviewHistoryResponse) GetJSON200() *History {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetOverviewHistoryResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetOverviewHistoryResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15622,29 +15059,11 @@ func (r GetOverviewHistoryResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetOverviewHistoryResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ForgotPasswordResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ForgotPasswordResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ForgotPasswordResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15663,29 +15082,11 @@ func (r ForgotPasswordResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ForgotPasswordResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ResetPasswordResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ResetPasswordResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ResetPasswordResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15704,12 +15105,27 @@ func (r ResetPasswordResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ResetPasswordResponse) ContentType() string {
+type CheckResetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r CheckResetResponse) Status() string {
 	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
+		return r.HTTPResponse.Status
 	}
-	return ""
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CheckResetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
 }
 
 type GetQueueResponse struct {
@@ -15719,21 +15135,6 @@ type GetQueueResponse struct {
 	JSON200 *QueueCounts
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetQueueResponse) GetJSON200() *QueueCounts {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetQueueResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetQueueResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15752,14 +15153,6 @@ func (r GetQueueResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetQueueResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListDeadResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15769,23 +15162,6 @@ type ListDeadResponse struct {
 	}
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListDeadResponse) GetJSON200() *struct {
-	Items []DeadItem `json:"items"`
-} {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListDeadResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListDeadResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15804,14 +15180,6 @@ func (r ListDeadResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListDeadResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RequeueDeadResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15822,24 +15190,6 @@ type RequeueDeadResponse struct {
 	}
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RequeueDeadResponse) GetJSON200() *struct {
-	// Requeued Example: 3
-	Requeued int `json:"requeued"`
-} {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RequeueDeadResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RequeueDeadResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15858,14 +15208,6 @@ func (r RequeueDeadResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RequeueDeadResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type PreviewRetentionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15873,21 +15215,6 @@ type PreviewRetentionResponse struct {
 	JSON200 *RetentionResult
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PreviewRetentionResponse) GetJSON200() *RetentionResult {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r PreviewRetentionResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r PreviewRetentionResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15906,14 +15233,6 @@ func (r PreviewRetentionResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r PreviewRetentionResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type RunRetentionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15921,21 +15240,6 @@ type RunRetentionResponse struct {
 	JSON200 *RetentionResult
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RunRetentionResponse) GetJSON200() *RetentionResult {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r RunRetentionResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r RunRetentionResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -15954,14 +15258,6 @@ func (r RunRetentionResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RunRetentionResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetRevocationStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15969,21 +15265,6 @@ type GetRevocationStateResponse struct {
 	JSON200 *RevocationState
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetRevocationStateResponse) GetJSON200() *RevocationState {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetRevocationStateResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetRevocationStateResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16002,14 +15283,6 @@ func (r GetRevocationStateResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetRevocationStateResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type SearchResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16017,21 +15290,6 @@ type SearchResponse struct {
 	JSON200 *Found
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SearchResponse) GetJSON200() *Found {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r SearchResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r SearchResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16050,12 +15308,29 @@ func (r SearchResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SearchResponse) ContentType() string {
+type LogInWithCodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *OpenedSession
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r LogInWithCodeResponse) Status() string {
 	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
+		return r.HTTPResponse.Status
 	}
-	return ""
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r LogInWithCodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
 }
 
 type EndOtherSessionsResponse struct {
@@ -16063,16 +15338,6 @@ type EndOtherSessionsResponse struct {
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r EndOtherSessionsResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r EndOtherSessionsResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16091,14 +15356,6 @@ func (r EndOtherSessionsResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r EndOtherSessionsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListSessionsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16106,21 +15363,6 @@ type ListSessionsResponse struct {
 	JSON200 *SessionList
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListSessionsResponse) GetJSON200() *SessionList {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListSessionsResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListSessionsResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16139,14 +15381,6 @@ func (r ListSessionsResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListSessionsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type LogInResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16154,21 +15388,6 @@ type LogInResponse struct {
 	JSON201 *OpenedSession
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r LogInResponse) GetJSON201() *OpenedSession {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r LogInResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r LogInResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16187,29 +15406,11 @@ func (r LogInResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r LogInResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type LogOutResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r LogOutResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r LogOutResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16228,29 +15429,11 @@ func (r LogOutResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r LogOutResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ConfirmSessionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ConfirmSessionResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ConfirmSessionResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16269,29 +15452,11 @@ func (r ConfirmSessionResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ConfirmSessionResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type EndSessionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r EndSessionResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r EndSessionResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16310,14 +15475,6 @@ func (r EndSessionResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r EndSessionResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type SetUpResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16325,21 +15482,6 @@ type SetUpResponse struct {
 	JSON201 *OpenedSession
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r SetUpResponse) GetJSON201() *OpenedSession {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r SetUpResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r SetUpResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16358,12 +15500,27 @@ func (r SetUpResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SetUpResponse) ContentType() string {
+type CheckSetupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r CheckSetupResponse) Status() string {
 	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
+		return r.HTTPResponse.Status
 	}
-	return ""
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CheckSetupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
 }
 
 type MakeSetupLinkResponse struct {
@@ -16373,21 +15530,6 @@ type MakeSetupLinkResponse struct {
 	JSON201 *SetupLink
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r MakeSetupLinkResponse) GetJSON201() *SetupLink {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r MakeSetupLinkResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r MakeSetupLinkResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16406,14 +15548,6 @@ func (r MakeSetupLinkResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r MakeSetupLinkResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16421,21 +15555,6 @@ type GetStateResponse struct {
 	JSON200 *StateSummary
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetStateResponse) GetJSON200() *StateSummary {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetStateResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetStateResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16454,14 +15573,6 @@ func (r GetStateResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetStateResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetStatisticsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16469,21 +15580,6 @@ type GetStatisticsResponse struct {
 	JSON200 *Statistics
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetStatisticsResponse) GetJSON200() *Statistics {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetStatisticsResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetStatisticsResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16502,14 +15598,6 @@ func (r GetStatisticsResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetStatisticsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type ListUsersResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16517,21 +15605,6 @@ type ListUsersResponse struct {
 	JSON200 *AccountPage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListUsersResponse) GetJSON200() *AccountPage {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r ListUsersResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r ListUsersResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16550,14 +15623,6 @@ func (r ListUsersResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListUsersResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type CreateUserResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16565,21 +15630,6 @@ type CreateUserResponse struct {
 	JSON201 *Account
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r CreateUserResponse) GetJSON201() *Account {
-	return r.JSON201
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r CreateUserResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r CreateUserResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16598,29 +15648,11 @@ func (r CreateUserResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r CreateUserResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type DeleteUserResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r DeleteUserResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r DeleteUserResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16639,14 +15671,6 @@ func (r DeleteUserResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r DeleteUserResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetUserResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16654,21 +15678,6 @@ type GetUserResponse struct {
 	JSON200 *Account
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetUserResponse) GetJSON200() *Account {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetUserResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetUserResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16687,14 +15696,6 @@ func (r GetUserResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetUserResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type UpdateUserResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16702,21 +15703,6 @@ type UpdateUserResponse struct {
 	JSON200 *Account
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r UpdateUserResponse) GetJSON200() *Account {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r UpdateUserResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r UpdateUserResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16735,29 +15721,11 @@ func (r UpdateUserResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r UpdateUserResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type SetUserPasswordResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r SetUserPasswordResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r SetUserPasswordResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16776,29 +15744,11 @@ func (r SetUserPasswordResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SetUserPasswordResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type TakeSecondFactorResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r TakeSecondFactorResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r TakeSecondFactorResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16817,29 +15767,11 @@ func (r TakeSecondFactorResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r TakeSecondFactorResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type SignOutUserResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r SignOutUserResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r SignOutUserResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16858,29 +15790,11 @@ func (r SignOutUserResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SignOutUserResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type UnlockUserResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r UnlockUserResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r UnlockUserResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16899,14 +15813,6 @@ func (r UnlockUserResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r UnlockUserResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetHealthResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16914,21 +15820,6 @@ type GetHealthResponse struct {
 	JSON200 *Health
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Health
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetHealthResponse) GetJSON200() *Health {
-	return r.JSON200
-}
-
-// GetJSON503 returns the response for an HTTP 503 `application/json` response
-func (r GetHealthResponse) GetJSON503() *Health {
-	return r.JSON503
-}
-
-// GetBody returns the raw response body bytes
-func (r GetHealthResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16947,14 +15838,6 @@ func (r GetHealthResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetHealthResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetLiveResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16962,18 +15845,6 @@ type GetLiveResponse struct {
 	JSON200 *struct {
 		Status GetLive200JSONResponseBodyStatus `json:"status"`
 	}
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetLiveResponse) GetJSON200() *struct {
-	Status GetLive200JSONResponseBodyStatus `json:"status"`
-} {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r GetLiveResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -16990,14 +15861,6 @@ func (r GetLiveResponse) StatusCode() int {
 		return r.HTTPResponse.StatusCode
 	}
 	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetLiveResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
 }
 
 // ListAuditWithResponse The audit log, newest first
@@ -17028,6 +15891,53 @@ func (c *ClientWithResponses) GetAuditChainWithResponse(ctx context.Context, req
 		return nil, err
 	}
 	return ParseGetAuditChainResponse(rsp)
+}
+
+// ListBackupsWithResponse List the backups of this node, newest first
+//
+// Those in the folder of the main server that answers, with what failed since the last good one.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/backups (the `ListBackups` operationId).
+func (c *ClientWithResponses) ListBackupsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListBackupsResponse, error) {
+	rsp, err := c.ListBackups(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBackupsResponse(rsp)
+}
+
+// StartBackupWithResponse Make a backup now
+//
+// Answers at once, and works in the background; the list shows its state. While one is
+// made, another one is a conflict.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/backups (the `StartBackup` operationId).
+func (c *ClientWithResponses) StartBackupWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StartBackupResponse, error) {
+	rsp, err := c.StartBackup(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartBackupResponse(rsp)
+}
+
+// GetBackupWithResponse Fetch a backup
+//
+// It has no keys. Those are in the encrypted key backup beside it, which no page and no
+// call gives out. Parts can be asked for with `Range`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/backups/{filename} (the `GetBackup` operationId).
+func (c *ClientWithResponses) GetBackupWithResponse(ctx context.Context, filename string, reqEditors ...RequestEditorFn) (*GetBackupResponse, error) {
+	rsp, err := c.GetBackup(ctx, filename, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBackupResponse(rsp)
 }
 
 // ListBrokerConnectionsWithResponse List the broker's connections
@@ -17980,6 +16890,32 @@ func (c *ClientWithResponses) UpdateMessagesWithResponse(ctx context.Context, bo
 	return ParseUpdateMessagesResponse(rsp)
 }
 
+// ReportRefusedWithBodyWithResponse Report who was not let in by a listener (proxies and brokers)
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/internal/refused (the `ReportRefused` operationId).
+func (c *ClientWithResponses) ReportRefusedWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReportRefusedResponse, error) {
+	rsp, err := c.ReportRefusedWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReportRefusedResponse(rsp)
+}
+
+// ReportRefusedWithResponse Report who was not let in by a listener (proxies and brokers)
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/internal/refused (the `ReportRefused` operationId).
+func (c *ClientWithResponses) ReportRefusedWithResponse(ctx context.Context, body ReportRefusedJSONRequestBody, reqEditors ...RequestEditorFn) (*ReportRefusedResponse, error) {
+	rsp, err := c.ReportRefused(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReportRefusedResponse(rsp)
+}
+
 // GetRevocationsWithResponse Revoked certificates since a version (proxies, workers and brokers)
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18438,6 +17374,36 @@ func (c *ClientWithResponses) ResetPasswordWithResponse(ctx context.Context, bod
 	return ParseResetPasswordResponse(rsp)
 }
 
+// CheckResetWithBodyWithResponse Ask whether a link from a mail is good
+//
+// It stays good. A page asks before it shows a form.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/passwords/reset/check (the `CheckReset` operationId).
+func (c *ClientWithResponses) CheckResetWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CheckResetResponse, error) {
+	rsp, err := c.CheckResetWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCheckResetResponse(rsp)
+}
+
+// CheckResetWithResponse Ask whether a link from a mail is good
+//
+// It stays good. A page asks before it shows a form.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/passwords/reset/check (the `CheckReset` operationId).
+func (c *ClientWithResponses) CheckResetWithResponse(ctx context.Context, body CheckResetJSONRequestBody, reqEditors ...RequestEditorFn) (*CheckResetResponse, error) {
+	rsp, err := c.CheckReset(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCheckResetResponse(rsp)
+}
+
 // GetQueueWithResponse How much is in the queue
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18589,6 +17555,40 @@ func (c *ClientWithResponses) SearchWithResponse(ctx context.Context, body Searc
 	return ParseSearchResponse(rsp)
 }
 
+// LogInWithCodeWithBodyWithResponse Go on with a login that asked for a code
+//
+// Takes the `second_factor_token` of the answer in place of the password. It is good for five
+// minutes, at every main server, and until the password changes. Wrong codes count as wrong
+// passwords do.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/second-factor (the `LogInWithCode` operationId).
+func (c *ClientWithResponses) LogInWithCodeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*LogInWithCodeResponse, error) {
+	rsp, err := c.LogInWithCodeWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseLogInWithCodeResponse(rsp)
+}
+
+// LogInWithCodeWithResponse Go on with a login that asked for a code
+//
+// Takes the `second_factor_token` of the answer in place of the password. It is good for five
+// minutes, at every main server, and until the password changes. Wrong codes count as wrong
+// passwords do.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/second-factor (the `LogInWithCode` operationId).
+func (c *ClientWithResponses) LogInWithCodeWithResponse(ctx context.Context, body LogInWithCodeJSONRequestBody, reqEditors ...RequestEditorFn) (*LogInWithCodeResponse, error) {
+	rsp, err := c.LogInWithCode(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseLogInWithCodeResponse(rsp)
+}
+
 // EndOtherSessionsWithResponse End all own logins but this one
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18618,8 +17618,10 @@ func (c *ClientWithResponses) ListSessionsWithResponse(ctx context.Context, reqE
 // LogInWithBodyWithResponse Log in
 //
 // Answers with a token for the header `Authorization: Bearer`. After five wrong passwords in
-// 15 minutes an account is locked for 15 minutes, and so is an address after 20 in a minute.
+// 15 minutes an account is locked for 15 minutes, unless the configuration says otherwise. An
+// address is locked after 20 in a minute.
 // `second_factor_required` means that the password is right and `code` is missing or wrong.
+// If it is missing, the answer has a `second_factor_token`, with which the login can go on.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18635,8 +17637,10 @@ func (c *ClientWithResponses) LogInWithBodyWithResponse(ctx context.Context, con
 // LogInWithResponse Log in
 //
 // Answers with a token for the header `Authorization: Bearer`. After five wrong passwords in
-// 15 minutes an account is locked for 15 minutes, and so is an address after 20 in a minute.
+// 15 minutes an account is locked for 15 minutes, unless the configuration says otherwise. An
+// address is locked after 20 in a minute.
 // `second_factor_required` means that the password is right and `code` is missing or wrong.
+// If it is missing, the answer has a `second_factor_token`, with which the login can go on.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18729,6 +17733,36 @@ func (c *ClientWithResponses) SetUpWithResponse(ctx context.Context, body SetUpJ
 		return nil, err
 	}
 	return ParseSetUpResponse(rsp)
+}
+
+// CheckSetupWithBodyWithResponse Ask whether a setup link is good
+//
+// It stays good. Once there is an administrator the answer is 409.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/setup/check (the `CheckSetup` operationId).
+func (c *ClientWithResponses) CheckSetupWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CheckSetupResponse, error) {
+	rsp, err := c.CheckSetupWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCheckSetupResponse(rsp)
+}
+
+// CheckSetupWithResponse Ask whether a setup link is good
+//
+// It stays good. Once there is an administrator the answer is 409.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/setup/check (the `CheckSetup` operationId).
+func (c *ClientWithResponses) CheckSetupWithResponse(ctx context.Context, body CheckSetupJSONRequestBody, reqEditors ...RequestEditorFn) (*CheckSetupResponse, error) {
+	rsp, err := c.CheckSetup(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCheckSetupResponse(rsp)
 }
 
 // MakeSetupLinkWithResponse Make a setup link while there is no administrator
@@ -19026,6 +18060,98 @@ func ParseGetAuditChainResponse(rsp *http.Response) (*GetAuditChainResponse, err
 		}
 		response.JSON200 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListBackupsResponse parses an HTTP response from a ListBackupsWithResponse call
+func ParseListBackupsResponse(rsp *http.Response) (*ListBackupsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBackupsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Backups
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStartBackupResponse parses an HTTP response from a StartBackupWithResponse call
+func ParseStartBackupResponse(rsp *http.Response) (*StartBackupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartBackupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Backup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetBackupResponse parses an HTTP response from a GetBackupWithResponse call
+func ParseGetBackupResponse(rsp *http.Response) (*GetBackupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBackupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -20571,6 +19697,35 @@ func ParseUpdateMessagesResponse(rsp *http.Response) (*UpdateMessagesResponse, e
 	return response, nil
 }
 
+// ParseReportRefusedResponse parses an HTTP response from a ReportRefusedWithResponse call
+func ParseReportRefusedResponse(rsp *http.Response) (*ReportRefusedResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReportRefusedResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetRevocationsResponse parses an HTTP response from a GetRevocationsWithResponse call
 func ParseGetRevocationsResponse(rsp *http.Response) (*GetRevocationsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -21305,6 +20460,35 @@ func ParseResetPasswordResponse(rsp *http.Response) (*ResetPasswordResponse, err
 	return response, nil
 }
 
+// ParseCheckResetResponse parses an HTTP response from a CheckResetWithResponse call
+func ParseCheckResetResponse(rsp *http.Response) (*CheckResetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CheckResetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetQueueResponse parses an HTTP response from a GetQueueWithResponse call
 func ParseGetQueueResponse(rsp *http.Response) (*GetQueueResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -21541,6 +20725,39 @@ func ParseSearchResponse(rsp *http.Response) (*SearchResponse, error) {
 	return response, nil
 }
 
+// ParseLogInWithCodeResponse parses an HTTP response from a LogInWithCodeWithResponse call
+func ParseLogInWithCodeResponse(rsp *http.Response) (*LogInWithCodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &LogInWithCodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest OpenedSession
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseEndOtherSessionsResponse parses an HTTP response from a EndOtherSessionsWithResponse call
 func ParseEndOtherSessionsResponse(rsp *http.Response) (*EndOtherSessionsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -21743,6 +20960,35 @@ func ParseSetUpResponse(rsp *http.Response) (*SetUpResponse, error) {
 			return nil, err
 		}
 		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCheckSetupResponse parses an HTTP response from a CheckSetupWithResponse call
+func ParseCheckSetupResponse(rsp *http.Response) (*CheckSetupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CheckSetupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -22201,6 +21447,15 @@ type ServerInterface interface {
 	// GetAuditChain Whether the audit file is whole
 	// (GET /api/v1/audit/chain)
 	GetAuditChain(w http.ResponseWriter, r *http.Request)
+	// ListBackups List the backups of this node, newest first
+	// (GET /api/v1/backups)
+	ListBackups(w http.ResponseWriter, r *http.Request)
+	// StartBackup Make a backup now
+	// (POST /api/v1/backups)
+	StartBackup(w http.ResponseWriter, r *http.Request)
+	// GetBackup Fetch a backup
+	// (GET /api/v1/backups/{filename})
+	GetBackup(w http.ResponseWriter, r *http.Request, filename string)
 	// ListBrokerConnections List the broker's connections
 	// (GET /api/v1/broker/connections)
 	ListBrokerConnections(w http.ResponseWriter, r *http.Request, params ListBrokerConnectionsParams)
@@ -22342,6 +21597,9 @@ type ServerInterface interface {
 	// UpdateMessages Change the states of messages (workers)
 	// (POST /api/v1/internal/messages/status)
 	UpdateMessages(w http.ResponseWriter, r *http.Request)
+	// ReportRefused Report who was not let in by a listener (proxies and brokers)
+	// (POST /api/v1/internal/refused)
+	ReportRefused(w http.ResponseWriter, r *http.Request)
 	// GetRevocations Revoked certificates since a version (proxies, workers and brokers)
 	// (GET /api/v1/internal/revocations)
 	GetRevocations(w http.ResponseWriter, r *http.Request, params GetRevocationsParams)
@@ -22411,6 +21669,9 @@ type ServerInterface interface {
 	// ResetPassword Set the password with a link from a mail
 	// (POST /api/v1/passwords/reset)
 	ResetPassword(w http.ResponseWriter, r *http.Request)
+	// CheckReset Ask whether a link from a mail is good
+	// (POST /api/v1/passwords/reset/check)
+	CheckReset(w http.ResponseWriter, r *http.Request)
 	// GetQueue How much is in the queue
 	// (GET /api/v1/queue)
 	GetQueue(w http.ResponseWriter, r *http.Request)
@@ -22432,6 +21693,9 @@ type ServerInterface interface {
 	// Search Find a message, client, certificate or queue by what is known of it
 	// (POST /api/v1/search)
 	Search(w http.ResponseWriter, r *http.Request)
+	// LogInWithCode Go on with a login that asked for a code
+	// (POST /api/v1/second-factor)
+	LogInWithCode(w http.ResponseWriter, r *http.Request)
 	// EndOtherSessions End all own logins but this one
 	// (DELETE /api/v1/sessions)
 	EndOtherSessions(w http.ResponseWriter, r *http.Request)
@@ -22453,6 +21717,9 @@ type ServerInterface interface {
 	// SetUp Make the first administrator with a setup link, and log in
 	// (POST /api/v1/setup)
 	SetUp(w http.ResponseWriter, r *http.Request)
+	// CheckSetup Ask whether a setup link is good
+	// (POST /api/v1/setup/check)
+	CheckSetup(w http.ResponseWriter, r *http.Request)
 	// MakeSetupLink Make a setup link while there is no administrator
 	// (POST /api/v1/setup/link)
 	MakeSetupLink(w http.ResponseWriter, r *http.Request)
@@ -22635,6 +21902,60 @@ func (siw *ServerInterfaceWrapper) GetAuditChain(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetAuditChain(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBackups operation middleware
+func (siw *ServerInterfaceWrapper) ListBackups(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBackups(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StartBackup operation middleware
+func (siw *ServerInterfaceWrapper) StartBackup(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StartBackup(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBackup operation middleware
+func (siw *ServerInterfaceWrapper) GetBackup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "filename" -------------
+	var filename string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "filename", r.PathValue("filename"), &filename, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "filename", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBackup(w, r, filename)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -24162,6 +23483,20 @@ func (siw *ServerInterfaceWrapper) UpdateMessages(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// ReportRefused operation middleware
+func (siw *ServerInterfaceWrapper) ReportRefused(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReportRefused(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetRevocations operation middleware
 func (siw *ServerInterfaceWrapper) GetRevocations(w http.ResponseWriter, r *http.Request) {
 
@@ -24180,6 +23515,19 @@ func (siw *ServerInterfaceWrapper) GetRevocations(w http.ResponseWriter, r *http
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "since"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "since", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "origin" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "origin", r.URL.Query(), &params.Origin, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "origin"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "origin", Err: err})
 		}
 		return
 	}
@@ -24232,6 +23580,32 @@ func (siw *ServerInterfaceWrapper) GetRevocations(w http.ResponseWriter, r *http
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "host" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "host", r.URL.Query(), &params.Host, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "host"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "host", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "started" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "started", r.URL.Query(), &params.Started, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "started"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "started", Err: err})
 		}
 		return
 	}
@@ -24778,6 +24152,20 @@ func (siw *ServerInterfaceWrapper) ResetPassword(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// CheckReset operation middleware
+func (siw *ServerInterfaceWrapper) CheckReset(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CheckReset(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetQueue operation middleware
 func (siw *ServerInterfaceWrapper) GetQueue(w http.ResponseWriter, r *http.Request) {
 
@@ -24895,6 +24283,20 @@ func (siw *ServerInterfaceWrapper) Search(w http.ResponseWriter, r *http.Request
 	handler.ServeHTTP(w, r)
 }
 
+// LogInWithCode operation middleware
+func (siw *ServerInterfaceWrapper) LogInWithCode(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.LogInWithCode(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // EndOtherSessions operation middleware
 func (siw *ServerInterfaceWrapper) EndOtherSessions(w http.ResponseWriter, r *http.Request) {
 
@@ -24996,6 +24398,20 @@ func (siw *ServerInterfaceWrapper) SetUp(w http.ResponseWriter, r *http.Request)
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.SetUp(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CheckSetup operation middleware
+func (siw *ServerInterfaceWrapper) CheckSetup(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CheckSetup(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -25507,6 +24923,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/internal/clients/{client_id}/messages/{message_id}", wrapper.FindMessage)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/internal/keys", wrapper.GetKeys)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/internal/revocations", wrapper.GetRevocations)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/internal/refused", wrapper.ReportRefused)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/certificates", wrapper.ListCertificates)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/certificates", wrapper.IssueCertificate)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/certificates/expiring", wrapper.ListExpiringCertificates)
@@ -25564,9 +24981,13 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPut+" "+options.BaseURL+"/api/v1/log-level", wrapper.SetLogLevel)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/retention/preview", wrapper.PreviewRetention)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/retention/run", wrapper.RunRetention)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/backups", wrapper.ListBackups)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/backups", wrapper.StartBackup)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/backups/{filename}", wrapper.GetBackup)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/sessions", wrapper.EndOtherSessions)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/sessions", wrapper.ListSessions)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/sessions", wrapper.LogIn)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/second-factor", wrapper.LogInWithCode)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/sessions/current", wrapper.LogOut)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/sessions/current/confirm", wrapper.ConfirmSession)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/sessions/{session_id}", wrapper.EndSession)
@@ -25582,6 +25003,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/me/tokens/{token_id}", wrapper.RemoveToken)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/passwords/forgot", wrapper.ForgotPassword)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/passwords/reset", wrapper.ResetPassword)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/passwords/reset/check", wrapper.CheckReset)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/users", wrapper.ListUsers)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/users", wrapper.CreateUser)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/users/{user_id}", wrapper.DeleteUser)
@@ -25592,6 +25014,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/users/{user_id}/sign-out", wrapper.SignOutUser)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/users/{user_id}/second-factor/remove", wrapper.TakeSecondFactor)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/setup", wrapper.SetUp)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/setup/check", wrapper.CheckSetup)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/setup/link", wrapper.MakeSetupLink)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/health", wrapper.GetHealth)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/health/live", wrapper.GetLive)
@@ -25673,6 +25096,127 @@ type GetAuditChaindefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetAuditChaindefaultApplicationProblemPlusJSONResponse) VisitGetAuditChainResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBackupsRequestObject struct {
+}
+
+type ListBackupsResponseObject interface {
+	VisitListBackupsResponse(w http.ResponseWriter) error
+}
+
+type ListBackups200JSONResponse Backups
+
+func (response ListBackups200JSONResponse) VisitListBackupsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBackupsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBackupsdefaultApplicationProblemPlusJSONResponse) VisitListBackupsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartBackupRequestObject struct {
+}
+
+type StartBackupResponseObject interface {
+	VisitStartBackupResponse(w http.ResponseWriter) error
+}
+
+type StartBackup202JSONResponse Backup
+
+func (response StartBackup202JSONResponse) VisitStartBackupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartBackupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StartBackupdefaultApplicationProblemPlusJSONResponse) VisitStartBackupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBackupRequestObject struct {
+	Filename string `json:"filename"`
+}
+
+type GetBackupResponseObject interface {
+	VisitGetBackupResponse(w http.ResponseWriter) error
+}
+
+type GetBackup200ApplicationZipResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetBackup200ApplicationZipResponse) VisitGetBackupResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/zip")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetBackupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBackupdefaultApplicationProblemPlusJSONResponse) VisitGetBackupResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -27550,6 +27094,39 @@ func (response UpdateMessagesdefaultApplicationProblemPlusJSONResponse) VisitUpd
 	return err
 }
 
+type ReportRefusedRequestObject struct {
+	Body *ReportRefusedJSONRequestBody
+}
+
+type ReportRefusedResponseObject interface {
+	VisitReportRefusedResponse(w http.ResponseWriter) error
+}
+
+type ReportRefused204Response struct {
+}
+
+func (response ReportRefused204Response) VisitReportRefusedResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type ReportRefuseddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReportRefuseddefaultApplicationProblemPlusJSONResponse) VisitReportRefusedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRevocationsRequestObject struct {
 	Params GetRevocationsParams
 }
@@ -28441,6 +28018,39 @@ func (response ResetPassworddefaultApplicationProblemPlusJSONResponse) VisitRese
 	return err
 }
 
+type CheckResetRequestObject struct {
+	Body *CheckResetJSONRequestBody
+}
+
+type CheckResetResponseObject interface {
+	VisitCheckResetResponse(w http.ResponseWriter) error
+}
+
+type CheckReset204Response struct {
+}
+
+func (response CheckReset204Response) VisitCheckResetResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type CheckResetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CheckResetdefaultApplicationProblemPlusJSONResponse) VisitCheckResetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetQueueRequestObject struct {
 }
 
@@ -28717,6 +28327,45 @@ func (response SearchdefaultApplicationProblemPlusJSONResponse) VisitSearchRespo
 	return err
 }
 
+type LogInWithCodeRequestObject struct {
+	Body *LogInWithCodeJSONRequestBody
+}
+
+type LogInWithCodeResponseObject interface {
+	VisitLogInWithCodeResponse(w http.ResponseWriter) error
+}
+
+type LogInWithCode201JSONResponse OpenedSession
+
+func (response LogInWithCode201JSONResponse) VisitLogInWithCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type LogInWithCodedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response LogInWithCodedefaultApplicationProblemPlusJSONResponse) VisitLogInWithCodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type EndOtherSessionsRequestObject struct {
 }
 
@@ -28952,6 +28601,39 @@ type SetUpdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response SetUpdefaultApplicationProblemPlusJSONResponse) VisitSetUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckSetupRequestObject struct {
+	Body *CheckSetupJSONRequestBody
+}
+
+type CheckSetupResponseObject interface {
+	VisitCheckSetupResponse(w http.ResponseWriter) error
+}
+
+type CheckSetup204Response struct {
+}
+
+func (response CheckSetup204Response) VisitCheckSetupResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type CheckSetupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CheckSetupdefaultApplicationProblemPlusJSONResponse) VisitCheckSetupResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -29467,6 +29149,15 @@ type StrictServerInterface interface {
 	// GetAuditChain Whether the audit file is whole
 	// (GET /api/v1/audit/chain)
 	GetAuditChain(ctx context.Context, request GetAuditChainRequestObject) (GetAuditChainResponseObject, error)
+	// ListBackups List the backups of this node, newest first
+	// (GET /api/v1/backups)
+	ListBackups(ctx context.Context, request ListBackupsRequestObject) (ListBackupsResponseObject, error)
+	// StartBackup Make a backup now
+	// (POST /api/v1/backups)
+	StartBackup(ctx context.Context, request StartBackupRequestObject) (StartBackupResponseObject, error)
+	// GetBackup Fetch a backup
+	// (GET /api/v1/backups/{filename})
+	GetBackup(ctx context.Context, request GetBackupRequestObject) (GetBackupResponseObject, error)
 	// ListBrokerConnections List the broker's connections
 	// (GET /api/v1/broker/connections)
 	ListBrokerConnections(ctx context.Context, request ListBrokerConnectionsRequestObject) (ListBrokerConnectionsResponseObject, error)
@@ -29608,6 +29299,9 @@ type StrictServerInterface interface {
 	// UpdateMessages Change the states of messages (workers)
 	// (POST /api/v1/internal/messages/status)
 	UpdateMessages(ctx context.Context, request UpdateMessagesRequestObject) (UpdateMessagesResponseObject, error)
+	// ReportRefused Report who was not let in by a listener (proxies and brokers)
+	// (POST /api/v1/internal/refused)
+	ReportRefused(ctx context.Context, request ReportRefusedRequestObject) (ReportRefusedResponseObject, error)
 	// GetRevocations Revoked certificates since a version (proxies, workers and brokers)
 	// (GET /api/v1/internal/revocations)
 	GetRevocations(ctx context.Context, request GetRevocationsRequestObject) (GetRevocationsResponseObject, error)
@@ -29677,6 +29371,9 @@ type StrictServerInterface interface {
 	// ResetPassword Set the password with a link from a mail
 	// (POST /api/v1/passwords/reset)
 	ResetPassword(ctx context.Context, request ResetPasswordRequestObject) (ResetPasswordResponseObject, error)
+	// CheckReset Ask whether a link from a mail is good
+	// (POST /api/v1/passwords/reset/check)
+	CheckReset(ctx context.Context, request CheckResetRequestObject) (CheckResetResponseObject, error)
 	// GetQueue How much is in the queue
 	// (GET /api/v1/queue)
 	GetQueue(ctx context.Context, request GetQueueRequestObject) (GetQueueResponseObject, error)
@@ -29698,6 +29395,9 @@ type StrictServerInterface interface {
 	// Search Find a message, client, certificate or queue by what is known of it
 	// (POST /api/v1/search)
 	Search(ctx context.Context, request SearchRequestObject) (SearchResponseObject, error)
+	// LogInWithCode Go on with a login that asked for a code
+	// (POST /api/v1/second-factor)
+	LogInWithCode(ctx context.Context, request LogInWithCodeRequestObject) (LogInWithCodeResponseObject, error)
 	// EndOtherSessions End all own logins but this one
 	// (DELETE /api/v1/sessions)
 	EndOtherSessions(ctx context.Context, request EndOtherSessionsRequestObject) (EndOtherSessionsResponseObject, error)
@@ -29719,6 +29419,9 @@ type StrictServerInterface interface {
 	// SetUp Make the first administrator with a setup link, and log in
 	// (POST /api/v1/setup)
 	SetUp(ctx context.Context, request SetUpRequestObject) (SetUpResponseObject, error)
+	// CheckSetup Ask whether a setup link is good
+	// (POST /api/v1/setup/check)
+	CheckSetup(ctx context.Context, request CheckSetupRequestObject) (CheckSetupResponseObject, error)
 	// MakeSetupLink Make a setup link while there is no administrator
 	// (POST /api/v1/setup/link)
 	MakeSetupLink(ctx context.Context, request MakeSetupLinkRequestObject) (MakeSetupLinkResponseObject, error)
@@ -29845,6 +29548,80 @@ func (sh *strictHandler) GetAuditChain(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetAuditChainResponseObject); ok {
 		if err := validResponse.VisitGetAuditChainResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBackups operation middleware
+func (sh *strictHandler) ListBackups(w http.ResponseWriter, r *http.Request) {
+	var request ListBackupsRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBackups(ctx, request.(ListBackupsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBackups")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBackupsResponseObject); ok {
+		if err := validResponse.VisitListBackupsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StartBackup operation middleware
+func (sh *strictHandler) StartBackup(w http.ResponseWriter, r *http.Request) {
+	var request StartBackupRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StartBackup(ctx, request.(StartBackupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StartBackup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StartBackupResponseObject); ok {
+		if err := validResponse.VisitStartBackupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBackup operation middleware
+func (sh *strictHandler) GetBackup(w http.ResponseWriter, r *http.Request, filename string) {
+	var request GetBackupRequestObject
+
+	request.Filename = filename
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBackup(ctx, request.(GetBackupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBackup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBackupResponseObject); ok {
+		if err := validResponse.VisitGetBackupResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -31187,6 +30964,37 @@ func (sh *strictHandler) UpdateMessages(w http.ResponseWriter, r *http.Request) 
 	}
 }
 
+// ReportRefused operation middleware
+func (sh *strictHandler) ReportRefused(w http.ResponseWriter, r *http.Request) {
+	var request ReportRefusedRequestObject
+
+	var body ReportRefusedJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReportRefused(ctx, request.(ReportRefusedRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReportRefused")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReportRefusedResponseObject); ok {
+		if err := validResponse.VisitReportRefusedResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetRevocations operation middleware
 func (sh *strictHandler) GetRevocations(w http.ResponseWriter, r *http.Request, params GetRevocationsParams) {
 	var request GetRevocationsRequestObject
@@ -31816,6 +31624,37 @@ func (sh *strictHandler) ResetPassword(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// CheckReset operation middleware
+func (sh *strictHandler) CheckReset(w http.ResponseWriter, r *http.Request) {
+	var request CheckResetRequestObject
+
+	var body CheckResetJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CheckReset(ctx, request.(CheckResetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CheckReset")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CheckResetResponseObject); ok {
+		if err := validResponse.VisitCheckResetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetQueue operation middleware
 func (sh *strictHandler) GetQueue(w http.ResponseWriter, r *http.Request) {
 	var request GetQueueRequestObject
@@ -32014,6 +31853,37 @@ func (sh *strictHandler) Search(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// LogInWithCode operation middleware
+func (sh *strictHandler) LogInWithCode(w http.ResponseWriter, r *http.Request) {
+	var request LogInWithCodeRequestObject
+
+	var body LogInWithCodeJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.LogInWithCode(ctx, request.(LogInWithCodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "LogInWithCode")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(LogInWithCodeResponseObject); ok {
+		if err := validResponse.VisitLogInWithCodeResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // EndOtherSessions operation middleware
 func (sh *strictHandler) EndOtherSessions(w http.ResponseWriter, r *http.Request) {
 	var request EndOtherSessionsRequestObject
@@ -32198,6 +32068,37 @@ func (sh *strictHandler) SetUp(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SetUpResponseObject); ok {
 		if err := validResponse.VisitSetUpResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CheckSetup operation middleware
+func (sh *strictHandler) CheckSetup(w http.ResponseWriter, r *http.Request) {
+	var request CheckSetupRequestObject
+
+	var body CheckSetupJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CheckSetup(ctx, request.(CheckSetupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CheckSetup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CheckSetupResponseObject); ok {
+		if err := validResponse.VisitCheckSetupResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -320,6 +320,9 @@ type Problem struct {
 	// RetryAfter Seconds
 	RetryAfter int `json:"retry_after,omitempty,omitzero"`
 
+	// SecondFactorToken With `second_factor_required` only: for `POST /api/v1/second-factor`
+	SecondFactorToken string `json:"second_factor_token,omitempty,omitzero"`
+
 	// Status Example: 422
 	Status int `json:"status"`
 
@@ -1122,21 +1125,6 @@ type SubmitMessageResponse struct {
 	Headers202 *SubmitMessageResponse202Headers
 }
 
-// GetJSON202 returns the response for an HTTP 202 `application/json` response
-func (r SubmitMessageResponse) GetJSON202() *Accepted {
-	return r.JSON202
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r SubmitMessageResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r SubmitMessageResponse) GetBody() []byte {
-	return r.Body
-}
-
 // Status returns HTTPResponse.Status
 func (r SubmitMessageResponse) Status() string {
 	if r.HTTPResponse != nil {
@@ -1153,14 +1141,6 @@ func (r SubmitMessageResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SubmitMessageResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type SubmitBatchResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -1168,21 +1148,6 @@ type SubmitBatchResponse struct {
 	JSON200 *SubmissionResults
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SubmitBatchResponse) GetJSON200() *SubmissionResults {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r SubmitBatchResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r SubmitBatchResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -1201,14 +1166,6 @@ func (r SubmitBatchResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SubmitBatchResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetOwnMessageResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -1216,21 +1173,6 @@ type GetOwnMessageResponse struct {
 	JSON200 *MessageState
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetOwnMessageResponse) GetJSON200() *MessageState {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r GetOwnMessageResponse) GetApplicationProblemJSONDefault() *Problem {
-	return r.ApplicationProblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r GetOwnMessageResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -1249,14 +1191,6 @@ func (r GetOwnMessageResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetOwnMessageResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetHealthResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -1264,21 +1198,6 @@ type GetHealthResponse struct {
 	JSON200 *Health
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Health
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetHealthResponse) GetJSON200() *Health {
-	return r.JSON200
-}
-
-// GetJSON503 returns the response for an HTTP 503 `application/json` response
-func (r GetHealthResponse) GetJSON503() *Health {
-	return r.JSON503
-}
-
-// GetBody returns the raw response body bytes
-func (r GetHealthResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -1297,14 +1216,6 @@ func (r GetHealthResponse) StatusCode() int {
 	return 0
 }
 
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetHealthResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 type GetLiveResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -1312,18 +1223,6 @@ type GetLiveResponse struct {
 	JSON200 *struct {
 		Status GetLive200JSONResponseBodyStatus `json:"status"`
 	}
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetLiveResponse) GetJSON200() *struct {
-	Status GetLive200JSONResponseBodyStatus `json:"status"`
-} {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r GetLiveResponse) GetBody() []byte {
-	return r.Body
 }
 
 // Status returns HTTPResponse.Status
@@ -1340,14 +1239,6 @@ func (r GetLiveResponse) StatusCode() int {
 		return r.HTTPResponse.StatusCode
 	}
 	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetLiveResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
 }
 
 // SubmitMessageWithBodyWithResponse Submit a message

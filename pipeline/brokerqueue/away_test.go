@@ -56,7 +56,7 @@ func TestBrokerAwayAtTheStart(t *testing.T) {
 			t.Errorf("outcome %d, %v", r.Outcome, r.Err)
 		}
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("three refusals took %v", took)
 	}
 	if _, err := q.Counts(t.Context()); sealmq.CodeOf(err) != sealmq.Unavailable {

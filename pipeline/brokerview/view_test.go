@@ -449,7 +449,7 @@ func TestTenThousandQueues(t *testing.T) {
 			}
 		}
 		w.Logf("a page takes %v on average; %d of %d took over 30 ms", total/looks, slow, looks)
-		if slow > looks/4 { // other tests share the processors
+		if slow > looks/2 { // half may have waited for other tests, which share the processors
 			w.Errorf("%d of %d pages took over 30 ms", slow, looks)
 		}
 		began := time.Now()

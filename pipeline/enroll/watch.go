@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // How often a renewal is tried again, and a certificate is looked at.
@@ -78,7 +78,7 @@ func (w *Watcher) Run(ctx context.Context) {
 
 // due is when a certificate is renewed: between 3/5 and 2/3 of its life.
 func due(c *x509.Certificate, jitter float64) time.Time {
-	from, to := ca.Life(c)
+	from, to := mtls.Life(c)
 	life := to.Sub(from)
 	return from.Add(life*2/3 - time.Duration(jitter*float64(life)/15))
 }
@@ -106,7 +106,7 @@ func (w *Watcher) step(ctx context.Context, jitter float64) (wait time.Duration,
 		w.Log.Info("the certificate was renewed", "file", w.Files.Cert, "not_after", next.NotAfter)
 		return min(max(due(next, jitter).Sub(w.Now()), minRetry), lookEvery), true
 	}
-	from, to := ca.Life(cert)
+	from, to := mtls.Life(cert)
 	wait = min(max(to.Sub(from)/30, minRetry), maxRetry)
 	var refused *RefusedError
 	if errors.As(err, &refused) && refused.RetryAfter > 0 {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 )
@@ -37,6 +38,7 @@ type Client struct {
 	Self Self
 
 	api  *mainapi.ClientWithResponses
+	time *clock.Other // of the main server
 	http *http.Transport
 	own  func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 }
@@ -48,6 +50,9 @@ type Self struct {
 	// Roles are what it does: broker, proxy, worker, portal.
 	Roles   []string
 	Version string
+	// Host is the machine, and Started when the process was.
+	Host    string
+	Started time.Time
 }
 
 // New returns a client for the main server at a URL, https://host:port. conf is what
@@ -66,12 +71,34 @@ func New(address string, conf *tls.Config) (*Client, error) {
 		IdleConnTimeout:     time.Minute,
 		ForceAttemptHTTP2:   false, // large bodies on connections of their own do not wait for each other
 	}
-	c := &http.Client{Transport: t, Timeout: callTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	other := new(clock.Other)
+	c := &http.Client{Transport: timed{t, other}, Timeout: callTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	api, err := mainapi.NewClientWithResponses(address, mainapi.WithHTTPClient(c))
 	if err != nil {
 		return nil, err
 	}
-	return &Client{api: api, http: t, own: conf.GetClientCertificate}, nil
+	return &Client{api: api, time: other, http: t, own: conf.GetClientCertificate}, nil
+}
+
+// Clock is the main server's clock, as its answers show it.
+func (c *Client) Clock() *clock.Other { return c.time }
+
+// timed notes the time that each answer says it is.
+type timed struct {
+	http.RoundTripper
+	clock *clock.Other
+}
+
+func (t timed) RoundTrip(r *http.Request) (*http.Response, error) {
+	asked := time.Now()
+	resp, err := t.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return resp, err
+	}
+	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		t.clock.Answered(at, asked, time.Now())
+	}
+	return resp, nil
 }
 
 // CheckAddress returns an error unless an address is https://host:port.

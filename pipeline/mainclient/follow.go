@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/trust"
 )
@@ -23,16 +24,17 @@ const (
 	tryAgain = 750 * time.Millisecond
 )
 
-// Revocations returns what was revoked after a version; 0 asks for everything. If nothing
-// was, the main server answers after wait.
-func (c *Client) Revocations(ctx context.Context, since uint64, wait time.Duration) (trust.Feed, error) {
+// Revocations returns what was revoked after a version of the list with an origin; 0 asks for
+// everything. If nothing was, the main server answers after wait.
+func (c *Client) Revocations(ctx context.Context, since uint64, origin string, wait time.Duration) (trust.Feed, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+dialTimeout)
 	defer cancel()
-	return c.revocations(ctx, &mainapi.GetRevocationsParams{Since: int64(since), Wait: int(wait / time.Second)})
+	return c.revocations(ctx, &mainapi.GetRevocationsParams{Since: int64(since), Origin: origin, Wait: int(wait / time.Second)})
 }
 
 func (c *Client) revocations(ctx context.Context, p *mainapi.GetRevocationsParams) (trust.Feed, error) {
 	p.Node, p.Roles, p.Version = c.Self.Name, strings.Join(c.Self.Roles, ","), c.Self.Version
+	p.Host, p.Started = c.Self.Host, c.Self.Started
 	r, err := c.api.GetRevocationsWithResponse(ctx, p)
 	if err != nil {
 		return trust.Feed{}, failed(err)
@@ -45,15 +47,17 @@ func (c *Client) revocations(ctx context.Context, p *mainapi.GetRevocationsParam
 
 // FollowRevocations fills a list from the main server until ctx ends. A revocation is in
 // force as soon as the main server tells of it, or within a second after it is back. What was
-// in force stays when the main server does not answer, or has less than before.
+// in force stays when the main server does not answer, or has less than before. Each question
+// may be answered by another main server.
 func (c *Client) FollowRevocations(ctx context.Context, list *trust.RevocationList, log *slog.Logger) {
 	defer c.leave(ctx)
 	var since uint64 // the first question is for everything
 	var wait time.Duration
-	var last string
+	var last, origin string
+	differed := false
 	for {
 		began := time.Now()
-		feed, err := c.Revocations(ctx, since, wait)
+		feed, err := c.Revocations(ctx, since, origin, wait)
 		if ctx.Err() != nil {
 			return
 		}
@@ -64,11 +68,12 @@ func (c *Client) FollowRevocations(ctx context.Context, list *trust.RevocationLi
 			err = errors.Join(err, c.revokeOwn(list))
 		}
 		next := askAgain
-		since, wait = feed.Version, waitForChange
+		since, origin, wait = feed.Version, feed.Origin, waitForChange
 		if err != nil {
 			next, since, wait = tryAgain, 0, 0
 		}
 		last = note(log, err, last)
+		differed = noteClock(log, c.time.Ahead(), differed)
 		pause := time.NewTimer(next - time.Since(began))
 		select {
 		case <-ctx.Done():
@@ -102,6 +107,17 @@ func (c *Client) revokeOwn(list *trust.RevocationList) error {
 	}
 	return list.Add(trust.Entry{Scope: trust.ScopeCertificate, Name: cert.Leaf.Subject.CommonName, Serial: mtls.Serial(cert.Leaf),
 		Fingerprint: mtls.Fingerprint(cert.Leaf), Reason: "the main server has refused it"})
+}
+
+// noteClock logs when the clocks begin to differ, and when they do no more.
+func noteClock(log *slog.Logger, ahead time.Duration, differed bool) bool {
+	switch now := clock.Differ(ahead); {
+	case now && !differed:
+		log.Warn("the clock of this machine differs from the main server's; set the one that is wrong", "main_server_ahead", ahead.Round(time.Second).String())
+	case !now && differed:
+		log.Info("the clock of this machine is that of the main server again")
+	}
+	return clock.Differ(ahead)
 }
 
 // note logs when something else is wrong than before, and when nothing is any more.

@@ -80,7 +80,7 @@ func TestFollowRevocations(t *testing.T) {
 	other, _ := w.openFeed(filepath.Join(t.TempDir(), "revocations.json"))
 	w.follow(sealmq.RoleClient, other)
 	c, _ := w.as("client-2", sealmq.RoleClient)
-	if _, err := c.Revocations(t.Context(), 0, 0); sealmq.CodeOf(err) != sealmq.Denied {
+	if _, err := c.Revocations(t.Context(), 0, "", 0); sealmq.CodeOf(err) != sealmq.Denied {
 		t.Errorf("a client is told what is revoked: %v", err)
 	}
 }
@@ -112,11 +112,11 @@ func TestFollowerHearsOfItsOwnRevocation(t *testing.T) {
 func TestFollowerLetsTheServerStop(t *testing.T) {
 	w := newWorld(t)
 	c, _ := w.as("proxy-1", sealmq.RoleProxy)
-	feed, err := c.Revocations(t.Context(), 0, 0)
+	feed, err := c.Revocations(t.Context(), 0, "", 0)
 	w.must(err)
 	answered := make(chan error, 1)
 	go func() {
-		_, err := c.Revocations(t.Context(), feed.Version, 30*time.Second)
+		_, err := c.Revocations(t.Context(), feed.Version, "", 30*time.Second)
 		answered <- err
 	}()
 	w.eventually("the question is asked", func() bool { return w.server.Connections() > 0 })

@@ -66,6 +66,7 @@ func (h *handler) addAliases(rt *httpkit.Router) {
 	a.addCertificates()
 	a.addOperations()
 	a.addDatabase()
+	a.addBackups()
 	a.addPortalMessages()
 	a.addAccounts()
 	a.addUsers()

@@ -153,7 +153,7 @@ func (a *aliases) refresh(r *http.Request) (any, error) {
 	if o == nil {
 		token = httpkit.BearerToken(r)
 	}
-	p, err := a.h.cfg.Accounts.Refresh(r.Context(), token)
+	p, err := a.h.cfg.Accounts.Refresh(r.Context(), token, originOf(r))
 	if errors.Is(err, accounts.ErrReused) {
 		a.h.audit(r.Context(), act{event: eventTokenReused, user: p.User.ID, actor: p.User.Email, severity: "warning", details: map[string]any{"user": p.User.Email}})
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/pquerna/otp/totp"
 
+	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 )
 
@@ -135,6 +137,8 @@ func TestAliasesOfUsers(t *testing.T) {
 		{bob, "PUT", "/3/role", `{"role":"admin"}`, 403},
 		{anna, "PUT", "/3/role", `{"role":"root"}`, 422},
 		{anna, "PUT", "/3/role", `{}`, 422},
+		{anna, "PUT", "/3/role", `{"role":"Operator"}`, 409}, // bob knows the password
+		{anna, "PUT", "/3/password", `{"new_password":"chosen by anna"}`, 200},
 		{anna, "PUT", "/3/role", `{"role":"Operator"}`, 200},
 		{bob, "PUT", "/3/status", `{"is_active":false}`, 403},
 		{anna, "PUT", "/3/role", `{"role":"user"}`, 200},
@@ -163,6 +167,18 @@ func TestAliasesOfUsers(t *testing.T) {
 	if a := anna.want(200, "GET", "/admin/users?page=1&per_page=1", ""); !strings.Contains(a.body, `"total":2`) || !strings.Contains(a.body, `"pages":2`) {
 		t.Errorf("%s", a.body)
 	}
+	// A manager makes accounts whose owners must choose a password.
+	bob.want(403, "POST", "/api/v1/users", `{"email":"dan@example.com","password":"chosen by bob","keep_password":true}`)
+	if a := bob.want(200, "POST", "/admin/users", `{"email":"dan@example.com","password":"chosen by somebody"}`); a.m["must_change_password"] != true {
+		t.Errorf("%s", a.body)
+	}
+	dan := nobody.holding(nobody.pair("dan@example.com", "chosen by somebody").str("access_token"))
+	dan.want(403, "GET", "/portal/messages", "")
+	dan.want(200, "POST", "/portal/auth/change-password", `{"current_password":"chosen by somebody","new_password":"a word of his own"}`)
+	dan.want(200, "GET", "/portal/messages", "")
+	bob.want(200, "PUT", "/admin/users/4/password", `{"new_password":"chosen by somebody"}`)
+	dan = nobody.holding(nobody.pair("dan@example.com", "chosen by somebody").str("access_token"))
+	dan.want(403, "GET", "/portal/messages", "")
 	// What changes of an account counts for its next request.
 	anna.want(200, "PUT", "/admin/users/2/role", `{"role":"user"}`)
 	bob.want(403, "GET", "/admin/users", "")
@@ -254,7 +270,8 @@ func TestForgottenWithoutMail(t *testing.T) {
 	}
 }
 
-// TestRefreshTokens: one refresh token is good once, and its second use ends the login.
+// TestRefreshTokens: one refresh token is good once, and its second use ends the login, unless it is
+// a race.
 func TestRefreshTokens(t *testing.T) {
 	s, nobody := jwtServer(t)
 	refresh := func(token string) answer {
@@ -264,6 +281,7 @@ func TestRefreshTokens(t *testing.T) {
 	second := refresh(first.str("refresh_token"))
 	anna := nobody.holding(second.str("access_token"))
 	anna.want(200, "GET", "/portal/profile", "")
+	s.pass(10 * time.Second)
 	if a := refresh(first.str("refresh_token")); a.StatusCode != 401 || a.str("detail") != "Invalid refresh token" {
 		t.Errorf("used again: %d %s", a.StatusCode, a.body)
 	}
@@ -275,19 +293,39 @@ func TestRefreshTokens(t *testing.T) {
 		t.Errorf("%s", list.body)
 	}
 	token := nobody.pair("anna@example.com", goodPassword).str("refresh_token")
-	won := make(chan int, 8)
+	answers := make(chan answer, 8)
 	var wg sync.WaitGroup
-	for range cap(won) {
-		wg.Go(func() { won <- refresh(token).StatusCode })
+	for range cap(answers) {
+		wg.Go(func() { answers <- refresh(token) })
 	}
 	wg.Wait()
-	close(won)
+	close(answers)
 	got := make(map[int]int)
-	for status := range won {
-		got[status]++
+	for a := range answers {
+		if got[a.StatusCode]++; a.StatusCode == 200 {
+			second = a
+		}
 	}
-	if got[200] != 1 || got[401] != cap(won)-1 {
+	if got[200] != 1 || got[409] != cap(answers)-1 {
 		t.Errorf("at the same time: %v", got)
+	}
+	anna = nobody.holding(second.str("access_token"))
+	anna.want(200, "GET", "/portal/profile", "")
+	s.pass(9 * time.Second)
+	if a := refresh(token); a.StatusCode != 409 || !strings.Contains(a.str("detail"), "a moment ago") {
+		t.Errorf("a late one of them: %d %s", a.StatusCode, a.body)
+	}
+	third := refresh(second.str("refresh_token"))
+	if third.StatusCode != 200 {
+		t.Errorf("the winner: %d %s", third.StatusCode, third.body)
+	}
+	elsewhere, err := accounts.New(accounts.Config{Store: s.store, Now: s.now, JWTSecret: []byte(jwtSecret)})
+	s.must(err)
+	if _, err := elsewhere.Refresh(t.Context(), second.str("refresh_token"), accounts.Origin{Address: "192.0.2.9"}); !errors.Is(err, accounts.ErrReused) {
+		t.Errorf("from another address: %v", err)
+	}
+	if a := refresh(third.str("refresh_token")); a.StatusCode != 401 {
+		t.Errorf("of a stolen login: %d", a.StatusCode)
 	}
 	// A login ends thirty days after it began.
 	token = nobody.pair("anna@example.com", goodPassword).str("refresh_token")

@@ -326,5 +326,5 @@ func (a *aliases) revocations(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.h.revocations(r.Context(), uint64(since), time.Duration(0)), nil //nolint:gosec // it is not negative
+	return a.h.revocations(r.Context(), uint64(since), "", time.Duration(0)), nil //nolint:gosec // it is not negative
 }

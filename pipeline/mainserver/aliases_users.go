@@ -112,7 +112,8 @@ func (a *aliases) createUser(r *http.Request) (any, error) {
 		return nil, err
 	}
 	f := fieldsIn(o)
-	n := accounts.NewUser{Email: f.text("email", maxSecret, true), Password: f.text("password", maxSecret, true), Name: f.text("name", maxSecret, false), ClientID: f.text("client_id", maxSecret, false)}
+	n := accounts.NewUser{Email: f.text("email", maxSecret, true), Password: f.text("password", maxSecret, true), Name: f.text("name", maxSecret, false), ClientID: f.text("client_id", maxSecret, false),
+		MustChange: actor(r.Context()).Role != accounts.Admin}
 	if name := f.text("role", maxSecret, false); name != "" {
 		var ok bool
 		if n.Role, ok = roleNamed(name); !ok {
@@ -129,17 +130,25 @@ func (a *aliases) createUser(r *http.Request) (any, error) {
 	return userOf(u), err
 }
 
-// change changes an account by what read finds in the body.
-func (a *aliases) change(r *http.Request, read func(*fields, *accounts.Changes)) (any, error) {
+// userFields are the account that a request names, and its body.
+func userFields(r *http.Request) (int64, *fields, error) {
 	id, err := userID(r)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	o, err := object(r)
 	if err != nil {
+		return 0, nil, err
+	}
+	return id, fieldsIn(o), nil
+}
+
+// change changes an account by what read finds in the body.
+func (a *aliases) change(r *http.Request, read func(*fields, *accounts.Changes)) (any, error) {
+	id, f, err := userFields(r)
+	if err != nil {
 		return nil, err
 	}
-	f := fieldsIn(o)
 	var c accounts.Changes
 	read(f, &c)
 	if err := f.err(); err != nil {
@@ -184,19 +193,14 @@ func (a *aliases) changeClient(r *http.Request) (any, error) {
 }
 
 func (a *aliases) setPassword(r *http.Request) (any, error) {
-	id, err := userID(r)
+	id, f, err := userFields(r)
 	if err != nil {
 		return nil, err
 	}
-	o, err := object(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
 	password := f.text("new_password", maxSecret, true)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	u, err := a.h.setUserPassword(r.Context(), id, password, false)
+	u, err := a.h.setUserPassword(r.Context(), id, password, actor(r.Context()).Role != accounts.Admin)
 	return map[string]string{"status": "success", "message": "Password updated for " + u.Email}, err
 }

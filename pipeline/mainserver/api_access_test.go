@@ -17,13 +17,18 @@ import (
 // TestRoutesAreForTheirRoles asks every route as every role.
 func TestRoutesAreForTheirRoles(t *testing.T) {
 	var node *testnode.Node
-	s := newServer(t, withBroker(&node))
+	s := newServer(t, withBrokerAndBackups(&node))
 	s.must(node.Dial(client.Config{}).Bind(t.Context(), "q", "x", "k"))
+	s.firstAdmin()
+	root := s.logIn("anna@example.com", goodPassword)
+	root.confirm()
+	root.want(201, "POST", "/api/v1/users", `{"email":"bob@example.com","password":"chosen by anna","role":"admin"}`)
+	newcomer := s.logIn("bob@example.com", "chosen by anna") // who must change the password before anything else
 	described := callers(t)
 	fp := strings.Repeat("0", 64)
 	job := strings.Repeat("0", 20)
 	enrolment := strings.Repeat("0", 16)
-	parameters := strings.NewReplacer("enrolment/tokens/"+enrolment, "enrolment/tokens/{enrolment_id}", "retry-jobs/"+job, "retry-jobs/{job_id}", "/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}", "/4711/", "/{connection_id}/", "?name=q", "", "?name=x", "",
+	parameters := strings.NewReplacer("backup_20000101_000000.zip", "{filename}", "enrolment/tokens/"+enrolment, "enrolment/tokens/{enrolment_id}", "retry-jobs/"+job, "retry-jobs/{job_id}", "/acme", "/{client_id}", "/messages/m", "/messages/{message_id}", fp, "{fingerprint}", "/4711/", "/{connection_id}/", "?name=q", "", "?name=x", "",
 		"/sessions/7", "/sessions/{session_id}", "/users/7", "/users/{user_id}", "/tokens/7", "/tokens/{token_id}")
 	const (
 		everybody = "everybody"
@@ -45,13 +50,13 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{everybody, "POST", "/api/v1/passwords/forgot"}, {everybody, "POST", "/api/v1/passwords/reset"},
 		{manager, "GET", "/api/v1/users"}, {manager, "POST", "/api/v1/users"}, {manager, "GET", "/api/v1/users/7"}, {manager, "PATCH", "/api/v1/users/7"}, {admin, "DELETE", "/api/v1/users/7"},
 		{manager, "POST", "/api/v1/users/7/password"}, {manager, "POST", "/api/v1/users/7/unlock"}, {manager, "POST", "/api/v1/users/7/sign-out"}, {manager, "POST", "/api/v1/users/7/second-factor/remove"},
-		{everybody, "POST", "/api/v1/sessions"}, {account, "GET", "/api/v1/sessions"}, {account, "DELETE", "/api/v1/sessions"}, {account, "DELETE", "/api/v1/sessions/7"},
+		{everybody, "POST", "/api/v1/sessions"}, {everybody, "POST", "/api/v1/second-factor"}, {account, "GET", "/api/v1/sessions"}, {account, "DELETE", "/api/v1/sessions"}, {account, "DELETE", "/api/v1/sessions/7"},
 		{account, "DELETE", "/api/v1/sessions/current"}, {account, "POST", "/api/v1/sessions/current/confirm"},
-		{account, "GET", "/api/v1/me"}, {account, "GET", "/api/v1/state"}, {account, "POST", "/api/v1/me/password"}, {everybody, "POST", "/api/v1/setup"}, {admin, "POST", "/api/v1/setup/link"},
+		{account, "GET", "/api/v1/me"}, {account, "GET", "/api/v1/state"}, {account, "POST", "/api/v1/me/password"}, {everybody, "POST", "/api/v1/setup"}, {everybody, "POST", "/api/v1/setup/check"}, {everybody, "POST", "/api/v1/passwords/reset/check"}, {admin, "POST", "/api/v1/setup/link"},
 		{everybody, "GET", "/openapi.json"}, {everybody, "GET", "/docs"}, {everybody, "GET", "/redoc"},
 		{internal, "POST", "/api/v1/internal/messages/register"},
 		{worker, "POST", "/api/v1/internal/messages/deliver"}, {worker, "POST", "/api/v1/internal/messages/status"},
-		{internal, "GET", "/api/v1/internal/clients/acme/messages/m"}, {internal, "GET", "/api/v1/internal/keys"}, {"proxy worker server", "GET", "/api/v1/internal/revocations"},
+		{internal, "GET", "/api/v1/internal/clients/acme/messages/m"}, {internal, "GET", "/api/v1/internal/keys"}, {"proxy worker server", "GET", "/api/v1/internal/revocations"}, {"proxy worker server", "POST", "/api/v1/internal/refused"},
 		{viewer, "GET", "/api/v1/messages"}, {viewer, "POST", "/api/v1/messages/search"},
 		{reader, "GET", "/api/v1/messages/retry-jobs"}, {admin, "POST", "/api/v1/messages/retry-jobs"},
 		{reader, "GET", "/api/v1/messages/retry-jobs/" + job}, {admin, "POST", "/api/v1/messages/retry-jobs/" + job + "/cancel"},
@@ -67,6 +72,7 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 		{reader, "GET", "/api/v1/overview"}, {reader, "GET", "/api/v1/overview/history"}, {reader, "GET", "/api/v1/overview/events?limit=1"},
 		{reader, "GET", "/api/v1/audit"}, {reader, "GET", "/api/v1/audit/chain"}, {reader, "GET", "/api/v1/database"}, {admin, "GET", "/api/v1/log-level"}, {admin, "PUT", "/api/v1/log-level"}, {reader, "GET", "/api/v1/queue"}, {reader, "GET", "/api/v1/queue/dead"},
 		{admin, "POST", "/api/v1/queue/dead/requeue"}, {admin, "POST", "/api/v1/retention/preview"}, {admin, "POST", "/api/v1/retention/run"},
+		{admin, "GET", "/api/v1/backups"}, {admin, "POST", "/api/v1/backups"}, {admin, "GET", "/api/v1/backups/backup_20000101_000000.zip"},
 		{reader, "GET", "/api/v1/broker/queues"}, {admin, "POST", "/api/v1/broker/queues"}, {reader, "GET", "/api/v1/broker/queue?name=q"}, {reader, "GET", "/api/v1/broker/queue/messages?name=q"},
 		{admin, "POST", "/api/v1/broker/queue/options?name=q"}, {admin, "POST", "/api/v1/broker/queue/pause?name=q"}, {admin, "POST", "/api/v1/broker/queue/resume?name=q"}, {admin, "POST", "/api/v1/broker/queue/purge?name=q"}, {admin, "POST", "/api/v1/broker/queue/delete?name=q"},
 		{admin, "POST", "/api/v1/broker/dead/return"}, {reader, "GET", "/api/v1/broker/exchanges"}, {reader, "GET", "/api/v1/broker/exchange?name=x"},
@@ -78,6 +84,11 @@ func TestRoutesAreForTheirRoles(t *testing.T) {
 			t.Errorf("openapi.yaml says that %s is for %s, and not for %s", route, want, r.who)
 		}
 		delete(described, route)
+		if route != "GET /api/v1/me" && route != "POST /api/v1/me/password" && route != "DELETE /api/v1/sessions/current" && r.who != everybody {
+			if a := newcomer.ask(r.method, r.path, ""); a.StatusCode != http.StatusForbidden || a.str("code") != "password_change_required" {
+				t.Errorf("%s with a password that must be changed: %d %s", route, a.StatusCode, a.body)
+			}
+		}
 		for _, role := range []sealmq.Role{"", sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleMonitor, sealmq.RoleAdmin} {
 			body := ""
 			if r.method != "GET" {

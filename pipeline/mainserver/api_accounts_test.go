@@ -1,14 +1,22 @@
 package mainserver_test
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/pquerna/otp/totp"
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline/accounts"
 )
 
 // person is somebody who is logged in, or not.
@@ -107,6 +115,7 @@ func (s *server) askAccounts(doc *document) {
 		{anna, "POST", "/api/v1/users/2/second-factor/remove", "", 204},
 		{anna, "DELETE", "/api/v1/users/2", "", 204},
 		{anna, "DELETE", "/api/v1/users/1", "", 409},
+		{anna, "POST", "/api/v1/second-factor", `{"token":"x","code":"000000"}`, 401},
 		{anna, "GET", "/api/v1/sessions", "", 200},
 		{anna, "DELETE", "/api/v1/sessions/999", "", 404},
 		{anna, "POST", "/api/v1/sessions/current/confirm", `{"password":"wrong"}`, 401},
@@ -117,6 +126,8 @@ func (s *server) askAccounts(doc *document) {
 		{anna, "DELETE", "/api/v1/sessions", "", 204},
 		{anna, "POST", "/api/v1/setup", `{"token":"x","email":"b@example.com","password":"long enough"}`, 410},
 		{anna, "POST", "/api/v1/setup/link", "", 409},
+		{anna, "POST", "/api/v1/setup/check", `{"token":"x"}`, 410},
+		{anna, "POST", "/api/v1/passwords/reset/check", `{"token":"x"}`, 410},
 		{anna, "POST", "/api/v1/sessions", credentials("anna@example.com", "another one 2"), 201},
 		{anna, "DELETE", "/api/v1/sessions/current", "", 204},
 		{anna, "GET", "/api/v1/me", "", 401},
@@ -135,9 +146,17 @@ func TestSetupLink(t *testing.T) {
 	old := s.want(201, "POST", "/api/v1/setup/link", "").str("token")
 	late := s.want(201, "POST", "/api/v1/setup/link", "").str("token")
 	nobody.want(410, "POST", "/api/v1/setup", body(old, "a@example.com", goodPassword)) // another one has replaced it
+	check := func(status int, token string) {
+		t.Helper()
+		nobody.want(status, "POST", "/api/v1/setup/check", toJSON(map[string]string{"token": token}))
+	}
+	check(410, old)
+	check(204, late)
 	s.pass(31 * time.Minute)
+	check(410, late)
 	nobody.want(410, "POST", "/api/v1/setup", body(late, "a@example.com", goodPassword))
 	link := s.want(201, "POST", "/api/v1/setup/link", "").str("token")
+	check(204, link)
 	for field, bad := range map[string]string{
 		"email":    body(link, "a@", goodPassword),
 		"password": body(link, "a@example.com", "7 bytes"),
@@ -148,6 +167,14 @@ func TestSetupLink(t *testing.T) {
 	}
 	nobody.want(201, "POST", "/api/v1/setup", body(link, "a@example.com", goodPassword)) // mistakes have not used it up
 	nobody.want(410, "POST", "/api/v1/setup", body(link, "b@example.com", goodPassword))
+	check(410, link)
+	if strings.Contains(s.log.String(), link) {
+		t.Error("the log has a link")
+	}
+	for range 20 {
+		nobody.ask("POST", "/api/v1/setup/check", `{"token":"x"}`)
+	}
+	check(429, link) // guessing is slow
 	s.want(409, "POST", "/api/v1/setup/link", "")
 }
 
@@ -207,6 +234,32 @@ func TestSessions(t *testing.T) {
 		p.want(401, "GET", "/api/v1/me", "")
 		other.want(200, "GET", "/api/v1/me", "")
 	})
+	t.Run("ends its stream at once", func(t *testing.T) {
+		for name, end := range map[string]func(){
+			"ended from another":        func() { anna.want(204, "DELETE", "/api/v1/sessions", "") },
+			"signed out by certificate": func() { s.want(204, "POST", "/api/v1/users/1/sign-out", "") },
+		} {
+			anna = s.logIn("anna@example.com", goodPassword)
+			p := s.logIn("anna@example.com", goodPassword)
+			req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/api/v1/overview/events", nil)
+			s.must(err)
+			req.Header.Set("Authorization", "Bearer "+p.token)
+			resp, err := s.as("").Do(req)
+			s.must(err)
+			defer resp.Body.Close()
+			lines := bufio.NewScanner(resp.Body)
+			if lines.Scan(); lines.Text() != "event: overview" {
+				t.Fatalf("%s: %q", name, lines.Text())
+			}
+			end()
+			ended := time.Now()
+			for lines.Scan() {
+			}
+			if took := time.Since(ended); took > 4*time.Second { // the next look by itself would be after five
+				t.Errorf("%s: the stream went on for %v", name, took)
+			}
+		}
+	})
 	t.Run("no more than fifty", func(t *testing.T) {
 		first := s.logIn("anna@example.com", goodPassword)
 		for range 50 {
@@ -264,7 +317,7 @@ func TestLockout(t *testing.T) {
 	for i := range 21 {
 		// A network of IPv6 is one customer, and a browser's own header is not believed.
 		a := from(fmt.Sprintf("10.9.9.9, 2001:db8::%x", i), fmt.Sprintf("user-%d@example.com", i), "wrong")
-		if want := map[bool]int{true: 401, false: 429}[i < 20]; a.StatusCode != want {
+		if want := map[bool]int{true: 401, false: 429}[i < 20]; a.StatusCode != want || a.StatusCode == 429 && a.str("code") != "rate_limit_exceeded" {
 			t.Errorf("attempt %d: %d %s", i, a.StatusCode, a.body)
 		}
 	}
@@ -284,5 +337,75 @@ func TestLockout(t *testing.T) {
 	}
 	if list := s.want(200, "GET", "/api/v1/audit?event_type=user_login&limit=1", ""); !strings.Contains(list.body, `"ip_address":"127.0.0.1"`) || !strings.Contains(list.body, `"actor":"anna@example.com"`) {
 		t.Errorf("a stranger's X-Forwarded-For was believed, or nobody is named: %s", list.body)
+	}
+}
+
+// TestLockoutStays: tries at the same time are not more tries, and a restart forgets none, of
+// passwords or codes.
+func TestLockoutStays(t *testing.T) {
+	s := newServer(t, nil)
+	anna := s.firstAdmin()
+	portal := s.as(sealmq.RoleServer)
+	var refused, locked atomic.Int32
+	for _, email := range []string{"anna@example.com", "nobody@example.com"} {
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() {
+				switch a := s.ask(portal, "POST", "/api/v1/sessions", credentials(email, "wrong"), "X-Forwarded-For", fmt.Sprintf("192.0.2.%d", i)); a.StatusCode {
+				case 401:
+					refused.Add(1)
+				case 429:
+					locked.Add(1)
+				default:
+					t.Errorf("%d %s", a.StatusCode, a.body)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if refused.Load() != 10 || locked.Load() != 90 {
+		t.Errorf("%d tries of two times 50, and %d locked", refused.Load(), locked.Load())
+	}
+	restarted := func() *accounts.Service {
+		people, err := accounts.New(accounts.Config{Store: s.store, Now: s.now, Cost: bcrypt.MinCost})
+		s.must(err)
+		return people
+	}
+	for _, email := range []string{"anna@example.com", "nobody@example.com"} {
+		_, err := restarted().Login(t.Context(), accounts.Credentials{Email: email, Password: goodPassword}, accounts.Origin{Address: "192.0.2.77"})
+		if e, ok := errors.AsType[*accounts.Error](err); !ok || e.Kind != accounts.ErrLocked.Kind || e.RetryAfter <= 14*time.Minute {
+			t.Errorf("%s: %v", email, err)
+		}
+	}
+	if a := anna.want(200, "GET", "/api/v1/me", ""); a.m["locked"] != true {
+		t.Errorf("%s", a.body)
+	}
+	s.want(204, "POST", "/api/v1/users/1/unlock", "")
+	anna.confirm()
+	secret := anna.want(200, "POST", "/api/v1/me/second-factor", "").str("secret")
+	code := func() string {
+		code, err := totp.GenerateCode(secret, s.now())
+		s.must(err)
+		return code
+	}
+	anna.want(200, "POST", "/api/v1/me/second-factor/confirm", toJSON(map[string]string{"code": code()}))
+	s.pass(time.Minute)
+	people, wrong := restarted(), []string{"000000", "abcd-efgh-ijkl-mnop", "12345", "", "x", "y", "z"}
+	for i, guess := range wrong { // an empty code asks for one, and is no try
+		_, err := people.Login(t.Context(), accounts.Credentials{Email: "anna@example.com", Password: goodPassword, Code: guess}, accounts.Origin{})
+		want := accounts.ErrSecondFactor
+		if i == len(wrong)-1 {
+			want = accounts.ErrLocked
+		}
+		if e, ok := errors.AsType[*accounts.Error](err); !ok || e.Kind != want.Kind {
+			t.Errorf("code %q: %v", guess, err)
+		}
+	}
+	if _, err := restarted().Login(t.Context(), accounts.Credentials{Email: "anna@example.com", Password: goodPassword, Code: code()}, accounts.Origin{}); err == nil {
+		t.Error("a restart unlocks the second factor")
+	}
+	s.pass(15 * time.Minute)
+	if _, err := restarted().Login(t.Context(), accounts.Credentials{Email: "anna@example.com", Password: goodPassword, Code: code()}, accounts.Origin{}); err != nil {
+		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -163,6 +164,21 @@ func TestWithoutTheKey(t *testing.T) {
 	s.want(200, "GET", "/api/v1/ca.crt", "")
 	s.register("acme-02", "m-1")
 	if a := s.want(200, "GET", "/health", ""); a.str("status") != "degraded" {
+		t.Errorf("%s", a.body)
+	}
+}
+
+// TestNoCopyOfRevocations: health says it if a backup that is restored could take revocations back.
+func TestNoCopyOfRevocations(t *testing.T) {
+	s := newServer(t, nil)
+	s.issue("acme-01", sealmq.RoleClient)
+	s.want(200, "POST", "/api/v1/clients/acme-01/revoke", `{}`)
+	copies, err := filepath.Glob(s.dir + ".revocations-*")
+	if err != nil || len(copies) != 1 {
+		t.Fatal(copies, err)
+	}
+	s.must(os.Remove(copies[0]))
+	if a := s.want(200, "GET", "/health", ""); a.str("status") != "degraded" || !strings.Contains(a.body, mainserver.TextNoCopy) {
 		t.Errorf("%s", a.body)
 	}
 }

@@ -23,7 +23,7 @@ import (
 // every operation is asked.
 func TestAnswersAgreeWithTheDocument(t *testing.T) {
 	var node *testnode.Node
-	s := newServer(t, withBroker(&node))
+	s := newServer(t, withBrokerAndBackups(&node))
 	letter := fillBroker(t, node)
 	s.register("acme-01", "m-1", "m-2", "m-3")
 	s.fail("acme-01", "failed-1")
@@ -108,6 +108,8 @@ func TestAnswersAgreeWithTheDocument(t *testing.T) {
 		{"admin", "POST", "/api/v1/search", `{"q":"acme-01"}`, 200},
 		{"admin", "POST", "/api/v1/search", `{"q":"m-1"}`, 200},
 		{"admin", "POST", "/api/v1/search", `{"q":" "}`, 422},
+		{"proxy", "POST", "/api/v1/internal/refused", `{"items":[{"component":"proxy","client_id":"acme-01","reason":"Client certificate has expired","attempts":3,"last":"2026-03-01T08:15:30Z"}]}`, 204},
+		{"proxy", "POST", "/api/v1/internal/refused", `{"items":[]}`, 422},
 		{"admin", "GET", "/api/v1/statistics", "", 200},
 		{"admin", "GET", "/api/v1/overview", "", 200},
 		{"admin", "GET", "/api/v1/overview/history", "", 200},
@@ -127,6 +129,10 @@ func TestAnswersAgreeWithTheDocument(t *testing.T) {
 		{"admin", "POST", "/api/v1/retention/preview", `{"retention_days":30}`, 200},
 		{"admin", "POST", "/api/v1/retention/run", `{"retention_days":180}`, 200},
 		{"admin", "POST", "/api/v1/retention/run", `{"retention_days":-1}`, 422},
+		{"admin", "POST", "/api/v1/backups", "", 202},
+		{"admin", "GET", "/api/v1/backups", "", 200},
+		{"admin", "GET", "/api/v1/backups/backup_20000101_000000.zip", "", 404},
+		{"admin", "GET", "/api/v1/backups/server.key", "", 422},
 		{"admin", "GET", "/api/v1/broker/queues", "", 200},
 		{"admin", "GET", "/api/v1/broker/queues?kind=dead&sort=ready&order=asc&limit=1", "", 200},
 		{"admin", "GET", "/api/v1/broker/queues?sort=colour", "", 422},

@@ -5,17 +5,23 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
+	"github.com/sealmq/sealmq/pipeline/records"
 )
 
 const tokenPath = "/api/v1/enrolment/tokens"
@@ -86,7 +92,7 @@ func TestEnrolment(t *testing.T) {
 	if life := time.Until(leaf.NotAfter); err != nil || name != "acme-9" || role != sealmq.RoleProxy || leaf.Subject.OrganizationalUnit[0] != "shop" || leaf.DNSNames[0] != "p.example.org" || life > time.Minute || life < 40*time.Second {
 		t.Errorf("%v %v %v %v %v", name, role, leaf.Subject, leaf.DNSNames, leaf.NotAfter)
 	}
-	if from, to := ca.Life(leaf); to.Sub(from) != time.Minute {
+	if from, to := mtls.Life(leaf); to.Sub(from) != time.Minute {
 		t.Errorf("from %v to %v", from, to)
 	}
 	if rows, err := s.store.Certificates(t.Context(), "acme-9", 0, 10); err != nil || len(rows) != 1 {
@@ -116,6 +122,102 @@ func TestEnrolment(t *testing.T) {
 	s.pass(2 * time.Hour)
 	if a := s.enroll(made.str("token"), csr); a.StatusCode != 403 {
 		t.Errorf("a repeat after the token's time: %d %s", a.StatusCode, a.body)
+	}
+}
+
+// TestParallelEnrolments: many machines use one token at two main servers at the same moment, each
+// of them twice. One key gets one certificate.
+func TestParallelEnrolments(t *testing.T) {
+	var cfg mainserver.HandlerConfig
+	s := newServer(t, func(s *server, c *mainserver.HandlerConfig) { withAddress(s, c); cfg = *c })
+	s.config.Registry = prometheus.NewRegistry()
+	service, err := mainserver.New(s.config)
+	s.must(err)
+	cfg.Service = service
+	second, err := mainserver.NewHandler(cfg)
+	s.must(err)
+	token := s.token(`{"client_id":"acme-9"}`).str("token")
+	handlers := []http.Handler{s.handler, second}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	certs := make(map[string]int)
+	ask := func(h http.Handler, csr string) {
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/v1/enrolment", strings.NewReader(toJSON(map[string]string{"token": token, "csr": csr})))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		mu.Lock()
+		defer mu.Unlock()
+		var a struct{ Certificate string }
+		switch {
+		case w.Code == 201 && json.Unmarshal(w.Body.Bytes(), &a) == nil:
+			certs[a.Certificate]++
+		case w.Code == 503 && w.Header().Get("Retry-After") != "", w.Code == 403 && strings.Contains(w.Body.String(), "used already"),
+			w.Code == 403 && strings.Contains(w.Body.String(), "too many failed"):
+		default:
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	for range 6 {
+		_, csr := s.newKey("acme-9")
+		for _, h := range handlers {
+			wg.Go(func() { ask(h, csr) })
+		}
+	}
+	wg.Wait()
+	if n := len(s.want(200, "GET", "/api/v1/certificates?client_id=acme-9", "").items()); len(certs) != 1 || n != 1 {
+		t.Errorf("%d answers with certificates, %d certificates", len(certs), n)
+	}
+}
+
+// TestEnrolmentInterrupted: what is left when the signing of a certificate does not succeed.
+func TestEnrolmentInterrupted(t *testing.T) {
+	s := newServer(t, withAddress)
+	_, csr := s.newKey("acme-9")
+	_, other := s.newKey("acme-9")
+	keyOf := func(csr string) string {
+		r, err := ca.ParseCSR([]byte(csr))
+		s.must(err)
+		return ca.KeyHash(r.Public)
+	}
+
+	// The key of a revoked certificate is not signed again. The token is still good for another.
+	s.enroll(s.token(`{"client_id":"acme-9"}`).str("token"), csr)
+	s.want(200, "POST", "/api/v1/clients/acme-9/revoke", "{}")
+	made := s.token(`{"client_id":"acme-9"}`)
+	if a := s.enroll(made.str("token"), csr); a.StatusCode != 409 || !strings.Contains(a.body, "make a new key") {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	if a := s.enroll(made.str("token"), other); a.StatusCode != 201 {
+		t.Errorf("a new key: %d %s", a.StatusCode, a.body)
+	}
+
+	// A main server died while it signed. The same key gets its certificate a little later.
+	made = s.token(`{"client_id":"acme-9","replace":true}`)
+	_, csr = s.newKey("acme-9")
+	s.must(s.store.ClaimEnrolment(t.Context(), made.str("id"), keyOf(csr), s.now()))
+	if a := s.enroll(made.str("token"), csr); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" || !strings.Contains(a.body, "repeat") {
+		t.Errorf("at once: %d %s", a.StatusCode, a.body)
+	}
+	s.pass(records.ClaimTime + time.Second)
+	if a := s.enroll(made.str("token"), other); a.StatusCode != 403 || !strings.Contains(a.body, "used already") {
+		t.Errorf("another key: %d %s", a.StatusCode, a.body)
+	}
+	if a := s.enroll(made.str("token"), csr); a.StatusCode != 201 {
+		t.Errorf("later: %d %s", a.StatusCode, a.body)
+	}
+
+	// The token is taken back between the claim and its use.
+	made = s.token(`{"client_id":"acme-8"}`)
+	_, csr = s.newKey("acme-8")
+	id := made.str("id")
+	takeBack := func() { s.must(s.store.RevokeEnrolment(t.Context(), id, s.now())) }
+	s.signing.Store(&takeBack)
+	if a := s.enroll(made.str("token"), csr); a.StatusCode != 409 || !strings.Contains(a.body, "taken back") {
+		t.Errorf("taken back meanwhile: %d %s", a.StatusCode, a.body)
+	}
+	if list := s.want(200, "GET", "/api/v1/certificates?client_id=acme-8", "").items(); len(list) != 1 || list[0]["status"] != "revoked" {
+		t.Errorf("%v", list)
 	}
 }
 
@@ -192,7 +294,7 @@ func TestOwnRenewal(t *testing.T) {
 			t.Fatalf("%d %s", a.StatusCode, a.body)
 		}
 		next := s.pair(a, key)
-		from, to := ca.Life(next.Leaf)
+		from, to := mtls.Life(next.Leaf)
 		if to.Sub(from) != 24*time.Hour || next.Leaf.SerialNumber.Cmp(cert.Leaf.SerialNumber) == 0 {
 			t.Errorf("lives from %v to %v", from, to)
 		}

@@ -1,6 +1,7 @@
 package mainserver_test
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"testing"
@@ -28,10 +29,13 @@ func TestTimeline(t *testing.T) {
 	}
 	story := func(id string) (list []string) {
 		a := s.want(200, "GET", "/api/v1/clients/acme-01/messages/"+id+"/timeline", "")
+		if a.m["workers"] != float64(1) {
+			t.Errorf("%v workers are connected", a.m["workers"])
+		}
 		events, _ := a.m["events"].([]any)
 		for _, v := range events {
 			e, _ := v.(map[string]any)
-			list = append(list, fmt.Sprint(e["event"], " ", e["attempt"], " ", e["worker_id"], " ", e["omitted"]))
+			list = append(list, fmt.Sprint(e["event"], " ", e["attempt"], " ", cmp.Or(e["proxy_id"], e["worker_id"]), " ", e["omitted"]))
 		}
 		return list
 	}
@@ -39,7 +43,7 @@ func TestTimeline(t *testing.T) {
 	if len(long) != 52 || long[1] != "failed 1 worker-1 <nil>" || long[11] != "failed 21 worker-1 10" || long[51] != "delivered 63 worker-2 2" {
 		t.Errorf("%d events: %v", len(long), long)
 	}
-	if got := story("m-2"); !slices.Equal(got, []string{"accepted <nil> <nil> <nil>", "delivered 1 worker-2 <nil>"}) {
+	if got := story("m-2"); !slices.Equal(got, []string{"accepted <nil> proxy <nil>", "delivered 1 worker-2 <nil>"}) {
 		t.Errorf("%v", got)
 	}
 }

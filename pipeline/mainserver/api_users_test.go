@@ -1,6 +1,7 @@
 package mainserver_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/pquerna/otp/totp"
+
+	"github.com/sealmq/sealmq/api/mainapi"
 )
 
 // addUser makes an account that may log in at once, and returns its id.
@@ -100,6 +103,46 @@ func TestRolesOfAccounts(t *testing.T) {
 			t.Errorf("as %s: %s, and the overview says %s", role, a.body, o.body)
 		}
 	}
+}
+
+// TestAllThatIsWrong: one answer names each wrong field of a new account.
+func TestAllThatIsWrong(t *testing.T) {
+	s := newServer(t, nil)
+	a := s.want(422, "POST", "/api/v1/users", `{"email":"bob","name":"a\u0007b","password":"short"}`)
+	var p mainapi.Problem
+	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
+		t.Fatal(err)
+	}
+	var fields []string
+	for _, f := range p.Errors {
+		fields = append(fields, fmt.Sprint(f.Loc...))
+	}
+	if got := strings.Join(fields, " "); got != "bodyemail bodyname bodypassword" {
+		t.Errorf("%s\n%s", got, a.body)
+	}
+}
+
+// TestManagerKeepsNoAccount: a user manager who made an account, and logged in as it, does not see
+// the messages of a client that it gets later.
+func TestManagerKeepsNoAccount(t *testing.T) {
+	s := newServer(t, nil)
+	anna := s.firstAdmin()
+	anna.addUser("manager@example.com", "user_manager")
+	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01"}`)
+	manager := s.logIn("manager@example.com", goodPassword)
+	user := "/api/v1/users/" + fmt.Sprint(manager.want(201, "POST", "/api/v1/users", toJSON(map[string]any{"email": "mallory@example.com", "password": goodPassword})).m["id"])
+	mallory := s.logIn("mallory@example.com", goodPassword)
+	mallory.want(204, "POST", "/api/v1/me/password", toJSON(map[string]any{"current_password": goodPassword, "new_password": "another good one"}))
+	for _, change := range []string{`{"client_id":"acme-01"}`, `{"role":"operator"}`} {
+		if a := s.want(409, "PATCH", user, change); !strings.Contains(a.body, "set a new password") {
+			t.Errorf("%s", a.body)
+		}
+	}
+	mallory.want(200, "GET", "/api/v1/me", "")
+	s.want(204, "POST", user+"/password", `{"new_password":"a third good one"}`)
+	s.want(200, "PATCH", user, `{"client_id":"acme-01"}`)
+	mallory.want(401, "GET", "/api/v1/me", "")
+	manager.want(403, "POST", user+"/password", `{"new_password":"a fourth good one"}`)
 }
 
 // TestAccountsWantAConfirmation: a stolen session makes no second administrator, and opens no
@@ -227,6 +270,32 @@ func TestSecondFactor(t *testing.T) {
 	}
 	try(429, code())
 	s.pass(15 * time.Minute)
+
+	// The password may be given first, and the code later.
+	begin := func() string {
+		return anna.want(401, "POST", "/api/v1/sessions", credentials("anna@example.com", goodPassword)).str("second_factor_token")
+	}
+	goOn := func(status int, token, code, answer string) {
+		t.Helper()
+		a := anna.want(status, "POST", "/api/v1/second-factor", toJSON(map[string]string{"token": token, "code": code}))
+		if a.str("code") != answer {
+			t.Errorf("%s, want %q", a.body, answer)
+		}
+	}
+	half := begin()
+	(&person{server: s, token: half}).want(401, "GET", "/api/v1/me", "")
+	goOn(401, half, "000000", "second_factor_required")
+	goOn(401, half+"x", code(), "authentication_error")
+	goOn(201, half, code(), "")
+	goOn(401, half, code(), "second_factor_required")
+	s.pass(6 * time.Minute)
+	goOn(401, half, code(), "authentication_error")
+	half = begin()
+	for range 4 { // one was counted before
+		goOn(401, half, "000000", "second_factor_required")
+	}
+	goOn(429, half, code(), "account_locked")
+	s.pass(15 * time.Minute)
 	anna = &person{server: s, token: anna.want(201, "POST", "/api/v1/sessions", toJSON(map[string]string{"email": "anna@example.com", "password": goodPassword, "code": code()})).str("token")}
 	s.pass(time.Minute)
 	anna.want(401, "POST", "/api/v1/sessions/current/confirm", `{"password":"`+goodPassword+`"}`)
@@ -340,6 +409,13 @@ func TestPasswordReset(t *testing.T) {
 	first := link()
 	forgot("anna@example.com")
 	second := link()
+	check := func(status int, token string) {
+		t.Helper()
+		nobody.want(status, "POST", "/api/v1/passwords/reset/check", toJSON(map[string]string{"token": token}))
+	}
+	check(204, first)
+	check(410, second+"x")
+	check(204, second)
 	set(422, second, "short")
 	set(422, second, "AdminPass123!") // everybody can know it
 	set(410, second+"x", "long enough 1")
@@ -348,11 +424,14 @@ func TestPasswordReset(t *testing.T) {
 	anna.want(401, "GET", "/api/v1/me", "")
 	set(410, second, "long enough 2") // once only
 	set(410, first, "long enough 2")  // and the others go with it
+	check(410, first)
+	check(410, second)
 	nobody.want(401, "POST", "/api/v1/sessions", credentials("anna@example.com", goodPassword))
 	s.logIn("anna@example.com", "long enough 1")
 	forgot("anna@example.com")
 	third := link()
 	s.pass(61 * time.Minute)
+	check(410, third)
 	set(410, third, "long enough 2")
 	forgot("anna@example.com")
 	fourth := link()

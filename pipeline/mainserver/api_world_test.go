@@ -171,12 +171,14 @@ type server struct {
 	registry  *prometheus.Registry
 	sealer    *seal.Sealer
 	url       string
+	config    mainserver.Config
 	handler   http.Handler
 	writes    *writes
 	clients   map[string]*http.Client
-	accounts  int            // that account has made
-	resets    chan [2]string // e-mail addresses, and what was sent to them
-	ahead     atomic.Int64   // by how much the clock is
+	accounts  int                    // that account has made
+	resets    chan [2]string         // e-mail addresses, and what was sent to them
+	ahead     atomic.Int64           // by how much the clock is
+	signing   atomic.Pointer[func()] // called once, when the authority next asks for the time
 }
 
 func (s *server) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
@@ -187,7 +189,12 @@ type aheadClock struct {
 	s *server
 }
 
-func (c aheadClock) Now() time.Time { return c.s.now() }
+func (c aheadClock) Now() time.Time {
+	if f := c.s.signing.Swap(nil); f != nil {
+		(*f)()
+	}
+	return c.s.now()
+}
 
 // sendReset keeps the last reset link.
 func (s *server) sendReset(email, token string) error {
@@ -225,7 +232,8 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	opener, err := keys.Opener(ca.ServerName, trust.NewVerifier(s.authority.Root()))
 	s.must(err)
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	service, err := mainserver.New(mainserver.Config{Records: s.store, Keys: keys, Opener: opener, Registry: s.registry, TakeClear: clear, Now: s.now, Log: log})
+	s.config = mainserver.Config{Records: s.store, Keys: keys, Opener: opener, Registry: s.registry, TakeClear: clear, Now: s.now, Log: log}
+	service, err := mainserver.New(s.config)
 	s.must(err)
 	people, err := accounts.New(accounts.Config{Store: s.store, Now: s.now, Cost: bcrypt.MinCost, JWTSecret: []byte(jwtSecret)})
 	s.must(err)

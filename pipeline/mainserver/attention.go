@@ -108,12 +108,15 @@ func (f *facts) judge() []mainapi.Attention {
 	}
 	for _, q := range f.idle {
 		if age := f.now.Sub(q.Oldest); q.Ready > 0 && !q.Oldest.IsZero() && age > idleFor && q.Name != pipeline.QueueName && brokerview.DeadLettersOf(q.Name) == "" {
-			add(codeIdle, mainapi.AttentionLevelNotice, q.Name, "Nobody consumes queue %s: %s, the oldest for %s", q.Name, waiting(int64(q.Ready)), ageText(age))
+			add(codeIdle, mainapi.AttentionLevelNotice, q.Name, "Queue %s has no consumer: %s, the oldest for %s", q.Name, waiting(int64(q.Ready)), ageText(age))
 		}
 	}
 	for _, q := range f.paused {
 		level := mainapi.AttentionLevelNotice
-		if q.Name == pipeline.QueueName {
+		switch {
+		case isPipelines(q) && f.stuck():
+			level = mainapi.AttentionLevelUnhealthy
+		case isPipelines(q):
 			level = mainapi.AttentionLevelDegraded
 		}
 		if q.Ready > 0 {
@@ -138,15 +141,22 @@ func (f *facts) judge() []mainapi.Attention {
 	return list[:min(len(list), maxAttention)]
 }
 
+func isPipelines(q brokerview.Queue) bool { return q.Name == pipeline.QueueName }
+
+// stuck reports whether messages have waited for long, and none was delivered meanwhile.
+func (f *facts) stuck() bool {
+	c := f.counts
+	if c == nil || c.Ready+c.Retry == 0 || c.Oldest.IsZero() || f.now.Sub(c.Oldest) <= patient {
+		return false
+	}
+	return !slices.ContainsFunc(f.minutes, func(m records.Minute) bool { return m.Delivered > 0 && !m.At.Before(f.now.Add(-patient)) })
+}
+
 // judgeFlow judges whether messages flow.
 func (f *facts) judgeFlow(add func(code string, level mainapi.AttentionLevel, subject, format string, args ...any)) {
 	var sum mainapi.Totals
-	var lately int64 // delivered within patient
 	for _, m := range f.minutes {
 		sum.Delivered, sum.Failed = sum.Delivered+m.Delivered, sum.Failed+m.Failed
-		if !m.At.Before(f.now.Add(-patient)) {
-			lately += m.Delivered
-		}
 	}
 	if c := f.counts; c != nil {
 		waits := int64(c.Ready + c.Retry)
@@ -160,7 +170,8 @@ func (f *facts) judgeFlow(add func(code string, level mainapi.AttentionLevel, su
 		switch {
 		case c.Ready > 0 && !worker && age > startsWithin:
 			add(codeNoWorker, mainapi.AttentionLevelUnhealthy, "", "No worker runs, and %s", waiting(waits))
-		case waits > 0 && lately == 0 && age > patient:
+		case f.stuck() && slices.ContainsFunc(f.paused, isPipelines): // which says why
+		case f.stuck():
 			add(codeNotDelivered, mainapi.AttentionLevelUnhealthy, "", "Nothing is being delivered, and %s", waiting(waits))
 		case age > slowAfter:
 			add(codeSlow, mainapi.AttentionLevelDegraded, "", "Messages are delivered more slowly than they come: %s", waiting(waits))

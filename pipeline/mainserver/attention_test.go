@@ -66,9 +66,11 @@ func TestAttention(t *testing.T) {
 		"queues": {facts{growing: []brokerview.Queue{queueWith("results", 412), queueWith("short", 9)}, dead: []brokerview.Queue{queueWith("results.dead", 14), queueWith("message_queue.dead", 3), queueWith("none.dead", 0)}}, false, "healthy", flows,
 			[]string{"queue_grows notice Queue results grows: 412 messages wait", "queue_dead_letters notice Queue results.dead has 14 dead letters"}},
 		"queues that nobody consumes": {facts{idle: []brokerview.Queue{old("old", 6, 2*time.Hour), old("older", 1, 26*time.Hour), old("young", 6, time.Minute), old("message_queue", 6, time.Hour), old("old.dead", 6, time.Hour)}}, false, "healthy", flows,
-			[]string{"queue_idle notice Nobody consumes queue old: 6 messages wait, the oldest for 2 hours", "queue_idle notice Nobody consumes queue older: 1 message waits, the oldest for 1 day"}},
+			[]string{"queue_idle notice Queue old has no consumer: 6 messages wait, the oldest for 2 hours", "queue_idle notice Queue older has no consumer: 1 message waits, the oldest for 1 day"}},
 		"paused queues": {facts{paused: []brokerview.Queue{queueWith("results", 4), queueWith("empty", 0), queueWith("message_queue", 1)}}, false, "degraded", "Queue message_queue is paused: 1 message waits",
 			[]string{"queue_paused degraded Queue message_queue is paused: 1 message waits", "queue_paused notice Queue results is paused: 4 messages wait"}},
+		"paused for long": {facts{counts: &pipeline.Counts{Ready: 2, Oldest: now.Add(-3 * time.Minute)}, components: []Component{worker}, paused: []brokerview.Queue{queueWith("message_queue", 2)}}, false,
+			"unhealthy", "Queue message_queue is paused: 2 messages wait", []string{"queue_paused unhealthy Queue message_queue is paused: 2 messages wait"}},
 		"worst first": {facts{counts: &pipeline.Counts{Dead: 2}, components: []Component{away, worker}, faults: []httpkit.Fault{{Check: "database", Finding: httpkit.Finding{Level: httpkit.Down, Reason: "the database cannot be reached"}}}}, false,
 			"unhealthy", "The database cannot be reached", []string{"database unhealthy The database cannot be reached", "component_away degraded Proxy host-2 is away", "dead_letters notice 2 messages were given up and are dead letters"}},
 	} {
@@ -137,5 +139,25 @@ func TestPresence(t *testing.T) {
 	}
 	if n := len(p.all(now)); n != maxPresent {
 		t.Errorf("%d components, want at most %d", n, maxPresent)
+	}
+}
+
+// TestPresenceSince: a process is there since it was started, also for a main server that was
+// started later.
+func TestPresenceSince(t *testing.T) {
+	var p presence
+	now := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
+	worker := Component{Role: mainapi.ComponentRoleWorker, Name: "w-1", Host: "host-1", Since: now.Add(-time.Hour)}
+	ahead := Component{Role: mainapi.ComponentRoleProxy, Name: "p-1", Since: now.Add(time.Hour)}
+	p.saw([]Component{worker, ahead}, false, now)
+	p.saw([]Component{{Role: worker.Role, Name: worker.Name}}, false, now.Add(time.Second)) // it delivers
+	list := p.all(now.Add(time.Second))
+	if len(list) != 2 || !list[0].Since.Equal(now) || !list[1].Since.Equal(worker.Since) || list[1].Host != "host-1" {
+		t.Errorf("%+v", list)
+	}
+	worker.Since = now.Add(time.Minute) // it was started again under its name
+	p.saw([]Component{worker}, false, now.Add(2*time.Minute))
+	if list = p.all(now.Add(2 * time.Minute)); !list[1].Since.Equal(worker.Since) {
+		t.Errorf("%+v", list)
 	}
 }

@@ -47,6 +47,13 @@ func (d *denials) take(now time.Time) (leftOut int, ok bool) {
 	return leftOut, true
 }
 
+// leave counts records that somebody else has left out.
+func (d *denials) leave(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.leftOut += n
+}
+
 // denied puts a request that was not let in on record. The name in a certificate that is not
 // accepted is part of it, because it says whose certificate was stolen or has ended.
 func (h *handler) denied(r *http.Request, endpoint string, c httpkit.Caller, e *httpkit.Error) {

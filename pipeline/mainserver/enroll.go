@@ -19,6 +19,7 @@ import (
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/trust"
 )
 
 // The events of enrolment in the audit log.
@@ -219,18 +220,6 @@ func (h *handler) useEnrolment(ctx context.Context, e *records.Enrolment, reques
 		return answer, h.failed(ctx, e, "The signing request is for another name than the enrolment")
 	}
 	key := ca.KeyHash(csr.Public)
-	// One at a time: a second request with another key must not get a certificate too.
-	h.enrolling.Lock()
-	defer h.enrolling.Unlock()
-	if *e, err = h.cfg.Store.Enrolment(ctx, e.ID); err != nil {
-		return answer, notFound(err, "enrolment")
-	}
-	if !e.UsedAt.IsZero() {
-		return h.repeat(ctx, e, key)
-	}
-	if !e.Open(h.now()) {
-		return answer, h.closed(ctx, e)
-	}
 	client, err := h.cfg.Store.Client(ctx, e.Client)
 	if err != nil && !errors.Is(err, records.ErrNotFound) {
 		return answer, err
@@ -239,14 +228,30 @@ func (h *handler) useEnrolment(ctx context.Context, e *records.Enrolment, reques
 	if err != nil {
 		return answer, err
 	}
-	c, err := h.signEnrolled(ctx, ca.Request{Name: e.Client, Role: sealmq.Role(e.Role), Domain: e.Domain, DNSNames: names, IPs: ips, CSR: []byte(request),
-		Valid: e.Lifetime, RenewUntil: e.CreatedAt.Add(h.renewFor()), Source: source}, e)
+	err = h.cfg.Store.ClaimEnrolment(ctx, e.ID, key, h.now())
+	if errors.Is(err, records.ErrNotFound) {
+		return h.repeat(ctx, e.ID, key)
+	}
 	if err != nil {
 		return answer, err
 	}
-	err = h.cfg.Store.UseEnrolment(ctx, e.ID, key, c.answer.Certificate, h.now())
-	if errors.Is(err, records.ErrNotFound) { // another main server, or an administrator, was faster
-		return answer, httpkit.Errorf(httpkit.CodeConflict, "The enrolment was used or taken back at this moment; try again")
+	c, err := h.signEnrolled(ctx, ca.Request{Name: e.Client, Role: sealmq.Role(e.Role), Domain: e.Domain, DNSNames: names, IPs: ips, CSR: []byte(request),
+		Valid: e.Lifetime, RenewUntil: e.CreatedAt.Add(h.renewFor()), Source: source}, e)
+	after, cancel := afterAct(ctx)
+	defer cancel()
+	if err != nil {
+		if err := h.cfg.Store.ReleaseEnrolment(after, e.ID, key); err != nil {
+			h.cfg.Log.Error("no certificate was signed, and the enrolment stays reserved for the key that asked", "enrolment", e.ID, "error", err)
+		}
+		return answer, err
+	}
+	err = h.cfg.Store.UseEnrolment(after, e.ID, key, c.answer.Certificate)
+	if errors.Is(err, records.ErrNotFound) {
+		_, err = h.enforce(ca.Revocation{Name: e.Client, Serial: c.answer.Serial, Reason: trust.CessationOfOperation.String()})
+		if err == nil {
+			err = httpkit.Errorf(httpkit.CodeConflict, "The enrolment was taken back at this moment")
+		}
+		return answer, err
 	}
 	if err != nil {
 		return answer, err
@@ -271,7 +276,7 @@ func (h *handler) signEnrolled(ctx context.Context, r ca.Request, e *records.Enr
 
 func (h *handler) notRevoked(fingerprint string) error {
 	h.cfg.Revocations.Refresh()
-	c, err := h.find(fingerprint)
+	c, err := h.onRecord(fingerprint)
 	if err == nil && h.certificate(&c).Status == certRevoked {
 		err = errRevokedRenewal
 	}
@@ -286,10 +291,19 @@ func isRefusal(err error) bool {
 	return ok && e.Code == httpkit.CodeAuthorization
 }
 
-// repeat answers a request whose first answer did not arrive.
-func (h *handler) repeat(ctx context.Context, e *records.Enrolment, key string) (answer mainapi.IssuedCertificate, err error) {
+// repeat answers a request whose first answer did not arrive, and one that came too late.
+func (h *handler) repeat(ctx context.Context, id, key string) (answer mainapi.IssuedCertificate, err error) {
+	found, err := h.cfg.Store.Enrolment(ctx, id)
+	if err != nil {
+		return answer, notFound(err, "enrolment")
+	}
+	e := &found
 	if e.KeyHash != key || !h.now().Before(e.ExpiresAt) || !e.RevokedAt.IsZero() {
 		return answer, h.closed(ctx, e)
+	}
+	if e.Certificate == "" {
+		return answer, &httpkit.Error{Code: httpkit.CodeUnavailable, RetryAfter: max(time.Second, e.UsedAt.Add(records.ClaimTime).Sub(h.now())),
+			Message: fmt.Sprintf("The certificate is being signed; repeat the request in %v", records.ClaimTime)}
 	}
 	certs, err := mtls.ParseCertificates([]byte(e.Certificate))
 	if err != nil {
@@ -338,7 +352,7 @@ func (h *handler) RenewOwnCertificate(ctx context.Context, r mainapi.RenewOwnCer
 }
 
 func (h *handler) renewOwn(ctx context.Context, fingerprint, request string) (answer mainapi.IssuedCertificate, err error) {
-	old, err := h.find(fingerprint)
+	old, err := h.find(ctx, fingerprint)
 	if err == nil {
 		err = checkCSR(request, old.Name)
 	}
@@ -395,7 +409,7 @@ func (h *handler) signOwn(ctx context.Context, old *ca.Issued, request string) (
 
 // ConsentToRenewal implements mainapi.StrictServerInterface.
 func (h *handler) ConsentToRenewal(ctx context.Context, r mainapi.ConsentToRenewalRequestObject) (mainapi.ConsentToRenewalResponseObject, error) {
-	old, err := h.find(r.Fingerprint)
+	old, err := h.find(ctx, r.Fingerprint)
 	if err == nil && old.Role != sealmq.RoleClient {
 		err = h.confirmed(ctx)
 	}
@@ -427,7 +441,7 @@ func (h *handler) RenewExpiredCertificate(ctx context.Context, r mainapi.RenewEx
 	if err != nil {
 		return nil, err
 	}
-	old, err := h.find(b.Fingerprint)
+	old, err := h.find(ctx, b.Fingerprint)
 	if err != nil {
 		return nil, err
 	}

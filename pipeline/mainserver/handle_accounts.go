@@ -12,7 +12,19 @@ import (
 // LogIn implements mainapi.StrictServerInterface.
 func (h *handler) LogIn(ctx context.Context, r mainapi.LogInRequestObject) (mainapi.LogInResponseObject, error) {
 	opened, err := h.logIn(ctx, accounts.Credentials{Email: r.Body.Email, Password: r.Body.Password, Code: r.Body.Code})
+	if errors.Is(err, accounts.ErrSecondFactor) {
+		err = &httpkit.Error{Code: httpkit.CodeSecondFactor, Message: accounts.ErrSecondFactor.Message, SecondFactorToken: opened.SecondStep}
+	}
 	return mainapi.LogIn201JSONResponse(h.openedSession(opened)), err
+}
+
+// LogInWithCode implements mainapi.StrictServerInterface.
+func (h *handler) LogInWithCode(ctx context.Context, r mainapi.LogInWithCodeRequestObject) (mainapi.LogInWithCodeResponseObject, error) {
+	opened, err := h.cfg.Accounts.LoginWithCode(ctx, r.Body.Token, r.Body.Code, originOf(exchangeOf(ctx).r))
+	if opened.User.ID != 0 { // else nobody has given a password
+		h.auditLogin(ctx, opened.User.Email, opened.User, err)
+	}
+	return mainapi.LogInWithCode201JSONResponse(h.openedSession(opened)), err
 }
 
 func (h *handler) logIn(ctx context.Context, c accounts.Credentials) (accounts.Opened, error) {
@@ -118,6 +130,13 @@ func (h *handler) changePassword(ctx context.Context, current, password string) 
 	}
 	h.audit(ctx, act{event: eventPassword, details: map[string]any{"user": l.User.Email}})
 	return nil
+}
+
+// CheckSetup implements mainapi.StrictServerInterface.
+func (h *handler) CheckSetup(ctx context.Context, r mainapi.CheckSetupRequestObject) (mainapi.CheckSetupResponseObject, error) {
+	err := h.cfg.Accounts.CheckSetup(ctx, r.Body.Token, originOf(exchangeOf(ctx).r))
+	h.auditGuess(ctx, "", accounts.User{}, err)
+	return mainapi.CheckSetup204Response{}, err
 }
 
 // SetUp implements mainapi.StrictServerInterface.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -41,6 +42,9 @@ func afterAct(ctx context.Context) (context.Context, context.CancelFunc) {
 func (h *handler) audit(ctx context.Context, a act) {
 	ctx, cancel := afterAct(ctx)
 	defer cancel()
+	if slices.Contains(endsLogins, a.event) {
+		h.streams.recheck()
+	}
 	if err := h.tryAudit(ctx, a); err != nil {
 		h.cfg.Log.Error("an administrative act is not in the database's audit table", "event", a.event, "client", a.client, "error", err)
 	}
@@ -188,7 +192,7 @@ func (h *handler) GetAuditChain(ctx context.Context, _ mainapi.GetAuditChainRequ
 	return mainapi.GetAuditChain200JSONResponse(c.chain), c.err
 }
 
-// checkChain reads the audit file. One check at a time runs, whoever waits for it.
+// checkChain reads the audit file. One check at a time runs, for all who wait for it.
 func (h *handler) checkChain() {
 	found, err := h.cfg.AuditChain()
 	c := &h.chain

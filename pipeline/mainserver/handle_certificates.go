@@ -37,6 +37,7 @@ type certificateFilter struct {
 	role                 sealmq.Role
 	serial               string    // or its beginning
 	current              bool      // leaves out what has a successor
+	due                  bool      // leaves out what need not have been renewed yet
 	expiresAfter, before time.Time // the end; before is not included
 }
 
@@ -53,8 +54,9 @@ func (h *handler) certificates(f certificateFilter) ([]mainapi.Certificate, erro
 		return nil, err
 	}
 	var found []*ca.Issued
+	now := h.now()
 	for i := range history {
-		if f.matches(&history[i]) {
+		if f.matches(&history[i], now) {
 			found = append(found, &history[i])
 		}
 	}
@@ -71,9 +73,9 @@ func (h *handler) certificates(f certificateFilter) ([]mainapi.Certificate, erro
 }
 
 // matches compares everything but the status, which takes longer.
-func (f *certificateFilter) matches(c *ca.Issued) bool {
+func (f *certificateFilter) matches(c *ca.Issued, now time.Time) bool {
 	return (f.domain == "" || cmp.Or(c.Domain, records.DefaultDomain) == f.domain) && (f.role == "" || c.Role == f.role) &&
-		strings.HasPrefix(c.Serial, f.serial) && (!f.current || c.SupersededBy == "") &&
+		strings.HasPrefix(c.Serial, f.serial) && (!f.current || c.SupersededBy == "") && (!f.due || c.NotAfter.Sub(now) < mtls.RenewBefore(c.NotAfter.Sub(c.IssuedAt))) &&
 		(f.before.IsZero() || c.NotAfter.Before(f.before)) && !c.NotAfter.Before(f.expiresAfter)
 }
 
@@ -160,8 +162,19 @@ func (h *handler) expiring(days int) ([]mainapi.Certificate, error) {
 	return h.certificates(certificateFilter{status: certActive, current: true, before: h.now().AddDate(0, 0, days)})
 }
 
-// find is the record of a certificate.
-func (h *handler) find(fingerprint string) (ca.Issued, error) {
+// find is the record of a certificate, which another main server may have issued a moment ago.
+func (h *handler) find(ctx context.Context, fingerprint string) (ca.Issued, error) {
+	c, err := h.onRecord(fingerprint)
+	if err == nil || h.cfg.Sharing == nil {
+		return c, err
+	}
+	if _, errSync := h.cfg.Sharing.Sync(ctx); errSync != nil {
+		return c, err // the log says why what others issue is not known
+	}
+	return h.onRecord(fingerprint)
+}
+
+func (h *handler) onRecord(fingerprint string) (ca.Issued, error) {
 	history, err := h.cfg.Authority.History()
 	if err != nil {
 		return ca.Issued{}, err
@@ -174,8 +187,8 @@ func (h *handler) find(fingerprint string) (ca.Issued, error) {
 }
 
 // GetCertificate implements mainapi.StrictServerInterface.
-func (h *handler) GetCertificate(_ context.Context, r mainapi.GetCertificateRequestObject) (mainapi.GetCertificateResponseObject, error) {
-	c, err := h.find(r.Fingerprint)
+func (h *handler) GetCertificate(ctx context.Context, r mainapi.GetCertificateRequestObject) (mainapi.GetCertificateResponseObject, error) {
+	c, err := h.find(ctx, r.Fingerprint)
 	if err != nil {
 		return nil, err
 	}
@@ -212,6 +225,9 @@ func (h *handler) VerifyCertificate(_ context.Context, r mainapi.VerifyCertifica
 	found, err := h.verify(r.Body.Certificate)
 	return mainapi.VerifyCertificate200JSONResponse(found), err
 }
+
+// expiresSoon is what expires_soon says of a certificate, whatever its life is.
+const expiresSoon = 30 * 24 * time.Hour
 
 // verify checks a certificate as a listener would.
 func (h *handler) verify(text string) (found mainapi.CertificateCheck, err error) {

@@ -15,7 +15,7 @@ func (h *handler) ListClients(ctx context.Context, r mainapi.ListClientsRequestO
 	p := r.Params
 	limit := cmp.Or(p.Limit, records.DefaultLimit)
 	answer := mainapi.ListClients200JSONResponse{Items: []mainapi.ClientInfo{}}
-	list, err := h.cfg.Store.Clients(ctx, records.ClientFilter{Status: records.ClientStatus(p.Status), Domain: p.Domain, Limit: limit, After: p.Cursor})
+	list, err := h.cfg.Store.Clients(ctx, records.ClientFilter{State: records.ClientStatus(p.Status), At: h.now(), Domain: p.Domain, Limit: limit, After: p.Cursor})
 	if err != nil {
 		return nil, err
 	}
@@ -39,10 +39,10 @@ func (h *handler) ListClients(ctx context.Context, r mainapi.ListClientsRequestO
 }
 
 func (h *handler) clientInfo(c *records.Client) mainapi.ClientInfo {
-	info := mainapi.ClientInfo{ClientID: c.Name, Domain: c.Domain, Status: mainapi.ClientStatus(c.Status), Fingerprint: c.Fingerprint,
-		CreatedAt: c.CreatedAt.UTC(), ExpiresAt: utc(c.ExpiresAt), RevokedAt: utc(c.RevokedAt), Role: sealmq.RoleClient}
-	if c.Status == records.Active && h.now().After(c.ExpiresAt) {
-		info.Status = mainapi.ClientStatusExpired
+	info := mainapi.ClientInfo{ClientID: c.Name, Domain: c.Domain, Status: mainapi.ClientStatus(c.StateAt(h.now())), Fingerprint: c.Fingerprint,
+		CreatedAt: c.CreatedAt.UTC(), RevokedAt: utc(c.RevokedAt), Role: sealmq.RoleClient}
+	if c.Fingerprint != "" {
+		info.ExpiresAt = utc(c.ExpiresAt)
 	}
 	if list, err := h.cfg.Authority.HistoryOf(c.Name); err == nil && len(list) > 0 {
 		info.Role = list[len(list)-1].Role

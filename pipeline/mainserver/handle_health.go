@@ -10,8 +10,8 @@ import (
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
 
-// expiresSoon is how long before its end a certificate is shown as expiring.
-const expiresSoon = 30 * 24 * time.Hour
+// TextNoCopy is the reason of a health that is degraded because of ca.Authority.CopyErr.
+const TextNoCopy = "revocations have no copy beside the data folder, so restoring a backup could take some back; let the node's user write to the folder above the data folder"
 
 // newHealth is the main server's health (specification 8.6).
 func (h *handler) newHealth() *httpkit.Health {
@@ -22,6 +22,9 @@ func (h *handler) newHealth() *httpkit.Health {
 				return httpkit.Finding{Level: httpkit.Down, Reason: "the database has no room left, so no message is stored"}
 			case err != nil:
 				return httpkit.Finding{Level: httpkit.Down, Reason: "the database cannot be reached"}
+			}
+			if why, err := h.cfg.Store.Risk(ctx); err == nil && why != "" {
+				return httpkit.Finding{Level: httpkit.Degraded, Reason: why}
 			}
 			return httpkit.Finding{}
 		}},
@@ -46,10 +49,15 @@ func (h *handler) newHealth() *httpkit.Health {
 			}
 			return httpkit.Finding{}
 		}},
-		{Name: "certificate", Run: func(context.Context) httpkit.Finding { return h.certificateHealth(h.now()) }},
+		{Name: "certificate", Run: func(context.Context) httpkit.Finding {
+			return httpkit.CertificateHealth("the server", h.cfg.Certificate(), h.now(), h.cfg.Revocations, httpkit.Degraded)
+		}},
 		{Name: "revocations", Run: func(context.Context) httpkit.Finding {
 			if h.cfg.Revocations.Err() != nil {
 				return httpkit.Finding{Level: httpkit.Degraded, Reason: "a list of revocations cannot be used; the last good one is in force"}
+			}
+			if h.cfg.Authority.CopyErr() != nil {
+				return httpkit.Finding{Level: httpkit.Degraded, Reason: TextNoCopy}
 			}
 			return httpkit.Finding{}
 		}},
@@ -61,21 +69,6 @@ func (h *handler) newHealth() *httpkit.Health {
 		}},
 	}
 	return httpkit.NewHealth(h.cfg.Version, true, append(checks, h.cfg.Checks...)...)
-}
-
-func (h *handler) certificateHealth(now time.Time) httpkit.Finding {
-	chain := h.cfg.Certificate()
-	switch {
-	case len(chain) == 0:
-		return httpkit.Finding{Level: httpkit.Down, Value: "missing", Reason: "the server has no certificate"}
-	case now.After(chain[0].NotAfter):
-		return httpkit.Finding{Level: httpkit.Down, Value: "expired", Reason: "the server's certificate has expired"}
-	case h.cfg.Revocations.Check(chain) != nil:
-		return httpkit.Finding{Level: httpkit.Degraded, Value: "revoked", Reason: "the server's certificate has been revoked"}
-	case now.Add(expiresSoon).After(chain[0].NotAfter):
-		return httpkit.Finding{Level: httpkit.Degraded, Value: "expiring", Reason: "the server's certificate expires on " + chain[0].NotAfter.UTC().Format(time.DateOnly)}
-	}
-	return httpkit.Finding{Value: "valid"}
 }
 
 // GetHealth implements mainapi.StrictServerInterface.

@@ -64,11 +64,11 @@ func (h *handler) GetRevocations(ctx context.Context, r mainapi.GetRevocationsRe
 		presence.saw(who, true, h.now())
 		defer func() { presence.answered(who, ctx.Err() != nil, h.now()) }()
 	}
-	return mainapi.GetRevocations200JSONResponse(h.revocations(ctx, since, time.Duration(r.Params.Wait)*time.Second)), nil
+	return mainapi.GetRevocations200JSONResponse(h.revocations(ctx, since, r.Params.Origin, time.Duration(r.Params.Wait)*time.Second)), nil
 }
 
 // revocations are what came after a version. If nothing did, it waits for a change.
-func (h *handler) revocations(ctx context.Context, since uint64, wait time.Duration) trust.Feed {
+func (h *handler) revocations(ctx context.Context, since uint64, origin string, wait time.Duration) trust.Feed {
 	changed := make(chan struct{}, 1)
 	stop := h.cfg.Revocations.OnChange(func() {
 		select {
@@ -77,17 +77,17 @@ func (h *handler) revocations(ctx context.Context, since uint64, wait time.Durat
 		}
 	})
 	defer stop()
-	feed := h.cfg.Revocations.Since(since)
-	if wait > 0 && feed.Version == since && len(feed.Entries) == 0 {
+	feed := h.cfg.Revocations.Since(since, origin)
+	if wait > 0 && (origin == "" || origin == feed.Origin) && feed.Version == since && len(feed.Entries) == 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		select {
 		case <-changed:
 		case <-timer.C:
-		case <-httpkit.Stopping(ctx):
+		case <-httpkit.Stopping(ctx).Done():
 		case <-ctx.Done():
 		}
-		feed = h.cfg.Revocations.Since(since)
+		feed = h.cfg.Revocations.Since(since, origin)
 	}
 	if feed.Entries == nil {
 		feed.Entries = []trust.Entry{}

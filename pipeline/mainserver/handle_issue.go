@@ -183,6 +183,11 @@ func (h *handler) noteIssued(ctx context.Context, event string, client records.C
 func (h *handler) putIssued(ctx context.Context, client records.Client, c *signed) error {
 	ctx, cancel := afterAct(ctx)
 	defer cancel()
+	if h.cfg.Sharing != nil { // the caller's next request may come to another main server
+		if _, err := h.cfg.Sharing.Sync(ctx); err != nil {
+			return err
+		}
+	}
 	a := &c.answer
 	client.Name, client.Fingerprint, client.Domain, client.Status = a.ClientID, a.Fingerprint, a.Domain, records.Active
 	client.IssuedAt, client.ExpiresAt, client.RevokedAt, client.Reason = c.leaf.NotBefore, c.leaf.NotAfter, time.Time{}, ""
@@ -195,7 +200,7 @@ func (h *handler) putIssued(ctx context.Context, client records.Client, c *signe
 		return err
 	}
 	// A revocation that came before the row found none to change.
-	record, err := h.find(a.Fingerprint)
+	record, err := h.find(ctx, a.Fingerprint)
 	if err != nil {
 		return err
 	}
@@ -207,7 +212,7 @@ func (h *handler) putIssued(ctx context.Context, client records.Client, c *signe
 
 // RenewCertificate implements mainapi.StrictServerInterface.
 func (h *handler) RenewCertificate(ctx context.Context, r mainapi.RenewCertificateRequestObject) (mainapi.RenewCertificateResponseObject, error) {
-	c, err := h.find(r.Fingerprint)
+	c, err := h.find(ctx, r.Fingerprint)
 	if err != nil {
 		return nil, err
 	}
@@ -273,7 +278,7 @@ func (h *handler) signNext(ctx context.Context, old *ca.Issued, r mainapi.RenewR
 
 // RevokeCertificate implements mainapi.StrictServerInterface.
 func (h *handler) RevokeCertificate(ctx context.Context, r mainapi.RevokeCertificateRequestObject) (mainapi.RevokeCertificateResponseObject, error) {
-	c, err := h.find(r.Fingerprint)
+	c, err := h.find(ctx, r.Fingerprint)
 	if err != nil {
 		return nil, err
 	}
@@ -362,8 +367,10 @@ func (h *handler) putRevoked(ctx context.Context, r ca.Revocation, entries []tru
 			now := h.now()
 			err = h.cfg.Store.PutClient(ctx, records.Client{Name: r.Name, Status: records.Revoked, Reason: r.Reason, IssuedAt: now, ExpiresAt: now})
 		}
-		if err == nil {
-			err = h.checkRow(ctx, r.Name)
+	}
+	if err == nil {
+		if err = h.checkRow(ctx, r.Name); errors.Is(err, records.ErrNotFound) {
+			err = nil
 		}
 	}
 	for _, e := range entries {

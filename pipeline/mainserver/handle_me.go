@@ -161,6 +161,13 @@ func (h *handler) sendReset(ctx context.Context, email string) error {
 	return h.cfg.SendReset(u.Email, token)
 }
 
+// CheckReset implements mainapi.StrictServerInterface.
+func (h *handler) CheckReset(ctx context.Context, r mainapi.CheckResetRequestObject) (mainapi.CheckResetResponseObject, error) {
+	err := h.cfg.Accounts.CheckReset(ctx, r.Body.Token, originOf(exchangeOf(ctx).r))
+	h.auditGuess(ctx, "", accounts.User{}, err)
+	return mainapi.CheckReset204Response{}, err
+}
+
 // ResetPassword implements mainapi.StrictServerInterface.
 func (h *handler) ResetPassword(ctx context.Context, r mainapi.ResetPasswordRequestObject) (mainapi.ResetPasswordResponseObject, error) {
 	return mainapi.ResetPassword204Response{}, h.resetPassword(ctx, r.Body.Token, r.Body.NewPassword)

@@ -26,7 +26,7 @@ type LiveConnection struct {
 
 // PreviewCertificateRevocation implements mainapi.StrictServerInterface.
 func (h *handler) PreviewCertificateRevocation(ctx context.Context, r mainapi.PreviewCertificateRevocationRequestObject) (mainapi.PreviewCertificateRevocationResponseObject, error) {
-	c, err := h.find(r.Fingerprint)
+	c, err := h.find(ctx, r.Fingerprint)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func (h *handler) statistics(ctx context.Context, period, domain string) (s main
 	s.Messages.Total, s.Messages.Queued, s.Messages.Processing = st.Total, st.ByState[records.Queued], st.ByState[records.Processing]
 	s.Messages.Delivered, s.Messages.Failed = st.ByState[records.Delivered], st.ByState[records.Failed]
 	s.Performance.AvgDeliveryTimeSeconds, s.Performance.SuccessRate = st.AverageDelivery.Seconds(), st.SuccessRate
-	clients, err := h.cfg.Store.CountClients(ctx)
+	clients, err := h.cfg.Store.CountClients(ctx, now)
 	if err != nil {
 		return s, err
 	}

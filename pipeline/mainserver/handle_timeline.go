@@ -14,13 +14,19 @@ func (h *handler) GetMessageTimeline(ctx context.Context, r mainapi.GetMessageTi
 		return nil, err
 	}
 	attempts, err := h.cfg.Store.Attempts(ctx, m.RowID)
-	return mainapi.GetMessageTimeline200JSONResponse{Events: timelineOf(&m, attempts)}, err
+	answer := mainapi.GetMessageTimeline200JSONResponse{Events: timelineOf(&m, attempts)}
+	for _, c := range h.cfg.Service.presence.all(h.now()) {
+		if c.Role == mainapi.ComponentRoleWorker && c.State == mainapi.ComponentStateOnline {
+			answer.Workers++
+		}
+	}
+	return answer, err
 }
 
 // timelineOf is the history of a message: its row has the beginning and the end, and the
 // attempts are what happened in between.
 func timelineOf(m *records.Record, attempts []records.Attempt) []mainapi.TimelineEvent {
-	events := []mainapi.TimelineEvent{{Event: mainapi.TimelineEventEventAccepted, At: m.QueuedAt.UTC()}}
+	events := []mainapi.TimelineEvent{{Event: mainapi.TimelineEventEventAccepted, At: m.QueuedAt.UTC(), ProxyID: m.Proxy}}
 	last := 0 // number of the attempt before
 	for _, a := range attempts {
 		e := mainapi.TimelineEvent{Event: mainapi.TimelineEventEvent(a.Event), At: a.At.UTC(), Attempt: a.Number, WorkerID: a.Worker, ErrorMessage: a.Error}

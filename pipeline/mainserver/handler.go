@@ -3,9 +3,11 @@ package mainserver
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/audit/auditfile"
 	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/backup"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
@@ -65,6 +68,15 @@ type HandlerConfig struct {
 	// History is of the messages. Nil is one that nothing stores; another one must be of the
 	// same records and queue, and the caller must run it.
 	History *History
+	// HandshakeFailed is told whom the listener did not let in before there was a request
+	// (httpkit.Config). It may be nil.
+	HandshakeFailed func(remote net.Addr, cs tls.ConnectionState, err error)
+	// Refused takes reports of whom listeners did not let in (default: one with Store and Audit).
+	Refused *Refused
+	// Backups are those of this node. It may be nil.
+	Backups *backup.Manager
+	// Sharing brings what other main servers have issued; nil if there are none.
+	Sharing *Sharing
 	// Disk tells how much of the data folder's disk is free. It may be nil.
 	Disk func() (free, total int64, err error)
 	// MaxStreams and MaxStreamsPerCaller bound the streams of events (defaults
@@ -98,6 +110,9 @@ func (c *HandlerConfig) check() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Refused == nil {
+		c.Refused = NewRefused(c.Store, c.Audit, c.Service.cfg.Now)
+	}
 	return nil
 }
 
@@ -126,8 +141,7 @@ type handler struct {
 	retries   retryJobs
 	// failedLogins are those in the audit log.
 	failedLogins denials
-	// enrolling makes the use of an enrolment one step. failedEnrolments are those in the audit log.
-	enrolling        sync.Mutex
+	// failedEnrolments are those in the audit log.
 	failedEnrolments denials
 	chain            chainCache
 }
@@ -143,7 +157,7 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, policy, err := api.Page(api.TagMain, cfg.Version)
+	page, policy, err := api.Page(document)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +174,7 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	slices.Sort(h.tasks)
 	h.tasks = slices.Compact(h.tasks)
 	h.forgot = make(chan struct{}, forgotAtOnce)
-	if h.schemas, err = newSchemas(document); err != nil {
+	if h.schemas, err = readSchemas(); err != nil {
 		return nil, err
 	}
 	h.health = h.newHealth()
@@ -172,7 +186,7 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	}
 	root := mtls.Issuer(cfg.Authority.Root())
 	own := func(issuer string) bool { return issuer == root || cfg.Revocations.OwnIssuer(issuer) }
-	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, OwnIssuer: own, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now, Bearer: h.bearer, Denied: h.denied})
+	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, OwnIssuer: own, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now, Bearer: h.bearer, Denied: h.denied, Refused: cfg.HandshakeFailed})
 	mainapi.HandlerWithOptions(
 		mainapi.NewStrictHandlerWithOptions(h, []mainapi.StrictMiddlewareFunc{keepRequest}, mainapi.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: writeError,

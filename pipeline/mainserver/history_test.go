@@ -181,7 +181,7 @@ func TestHistoryOfSeveralMainServers(t *testing.T) {
 	for _, h := range []*mainserver.History{first, second, w.history(one)} {
 		list, err := h.Minutes(t.Context(), historyStart, historyStart)
 		if err != nil || len(list) != 1 || list[0].Waiting == nil || *list[0].Waiting != 3 {
-			t.Errorf("%+v %v, want 3 messages that wait, whoever looked", list, err)
+			t.Errorf("%+v %v, want 3 messages that wait, with every look", list, err)
 		}
 	}
 }

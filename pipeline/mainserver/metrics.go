@@ -120,7 +120,7 @@ func (m *metrics) countLogin(err error) {
 	case e == nil:
 	case e.Kind == accounts.ErrCredentials.Kind, e.Kind == accounts.ErrInactive.Kind, e.Kind == accounts.ErrLink.Kind, e.Field != "":
 		result = loginRefused
-	case e.Kind == accounts.ErrLocked.Kind:
+	case e.Kind == accounts.ErrLocked.Kind, e.Kind == accounts.ErrFlood.Kind:
 		result = loginLocked
 	case e.Kind == accounts.ErrSecondFactor.Kind:
 		result = loginSecondFactor
@@ -187,7 +187,7 @@ func (h *handler) addMetrics() {
 	}
 	var expiring cached.Value[map[int]int]
 	for label, days := range map[string]int{"7d": 7, "30d": 30} {
-		gauge("main_server_certificates_expiring", "Certificates that expire soon and have no successor.", prometheus.Labels{"within": label}, func() float64 {
+		gauge("main_server_certificates_expiring", "Certificates that expire soon, should have been renewed and have no successor.", prometheus.Labels{"within": label}, func() float64 {
 			return float64(expiring.Get(expiringAge, h.countExpiring)[days])
 		})
 	}
@@ -207,7 +207,7 @@ func (h *handler) countsByState() (map[records.State]int64, error) {
 }
 
 func (h *handler) countExpiring() (map[int]int, error) {
-	list, err := h.certificates(certificateFilter{status: certActive, current: true})
+	list, err := h.certificates(certificateFilter{status: certActive, current: true, due: true})
 	counts := make(map[int]int)
 	for _, c := range list {
 		for _, days := range []int{7, 30} {

@@ -42,13 +42,14 @@ var errLongText = errors.New("its text is longer than this main server takes; it
 func (v *view) open(it *pipeline.Item) (m records.Message, bad *pipeline.Result) {
 	c := pipeline.Content{SenderNumber: it.SenderNumber, MessageBody: it.MessageBody, Metadata: it.Metadata}
 	status, limit, least := pipeline.StatusInvalid, v.cfg.MaxBody, v.cfg.MinNumber
+	var proxy string
 	var err error
 	switch {
 	case it.Enc != "" && it.Enc != pipeline.EncHPKE:
 		err = errors.New("the item is sealed in a way that this version does not know")
 	case it.Enc != "":
 		limit, least = pipeline.MaxBody, pipeline.MinNumber // what its proxy takes is the proxy's
-		if c, err = pipeline.OpenItem(v.cfg.Opener, it); err != nil {
+		if c, proxy, err = pipeline.OpenItem(v.cfg.Opener, it); err != nil {
 			status = judge(err)
 		}
 	case !v.cfg.TakeClear:
@@ -68,7 +69,7 @@ func (v *view) open(it *pipeline.Item) (m records.Message, bad *pipeline.Result)
 		return m, &pipeline.Result{MessageID: it.MessageID, Status: status, Reason: err.Error()}
 	}
 	return records.Message{ID: it.MessageID, Client: it.ClientID, ClientKey: it.ClientKey, Domain: it.Domain, Number: c.SenderNumber,
-		Body: c.MessageBody, Metadata: c.Metadata, QueuedAt: it.QueuedAt, Sealed: it.Enc != ""}, nil
+		Body: c.MessageBody, Metadata: c.Metadata, QueuedAt: it.QueuedAt, Sealed: it.Enc != "", Proxy: proxy}, nil
 }
 
 // kindOf is an error without what it says of a single item.

@@ -74,7 +74,7 @@ func (o *overview) look(ctx context.Context) mainapi.Overview {
 		v.Queue = &q
 	}
 	v.Refusals = o.refusals.Get(refusalsAge, func() ([]mainapi.AuditEntry, error) { return h.lastRefusals(ctx) })
-	v.Certificates = o.ending.Get(endingAge, func() ([]mainapi.EndingCertificate, error) { return h.endingCertificates(now) })
+	v.Certificates = o.ending.Get(endingAge, h.endingCertificates)
 	if h.cfg.Disk != nil {
 		v.Disk = o.disk.Get(diskAge, func() (*mainapi.Disk, error) {
 			free, total, err := h.cfg.Disk()
@@ -151,8 +151,8 @@ func (h *handler) queuesOf(ctx context.Context, kind brokerview.Kind, sort strin
 	return list.Items, nil
 }
 
-func (h *handler) endingCertificates(now time.Time) ([]mainapi.EndingCertificate, error) {
-	list, err := h.certificates(certificateFilter{status: certActive, current: true, before: now.Add(expiresSoon)})
+func (h *handler) endingCertificates() ([]mainapi.EndingCertificate, error) {
+	list, err := h.certificates(certificateFilter{status: certActive, current: true, due: true})
 	ending := []mainapi.EndingCertificate{}
 	for i := range min(len(list), maxCertificates) {
 		c := &list[i]

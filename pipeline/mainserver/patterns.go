@@ -13,6 +13,7 @@ var patternWords = []struct{ pattern, words string }{
 	{`^[A-Za-z0-9._:-]{1,36}$`, "The value may have up to 36 letters, digits, dots, hyphens, underscores and colons"},
 	{`^[!-~]([ -~]*[!-~])?$`, "The value may have plain letters, digits and signs, and no blank at its ends"},
 	{`^[0-9A-Fa-f:]*$`, "The value may have the digits 0 to 9, the letters a to f, and colons"},
+	{`^backup_`, "The value must be the name of a backup, such as backup_20260301_020000.zip"},
 	{`^[0-9a-f]{`, "The value must be whole: it has the digits 0 to 9 and the letters a to f"},
 	{`^[^\u0000-\u001F`, "The value must be one line, without control characters"},
 }

@@ -92,13 +92,29 @@ func answerOf(err error) error {
 		return err
 	}
 	answer := &httpkit.Error{Code: httpkit.Code(e.Kind), Message: e.Message, RetryAfter: e.RetryAfter}
-	if e.Field != "" {
-		answer.Fields = []httpkit.Field{{Type: "value_error", Loc: []any{"body", e.Field}, Msg: e.Message}}
+	for _, e := range refusals(err) {
+		if e.Field != "" {
+			answer.Fields = append(answer.Fields, httpkit.Field{Type: "value_error", Loc: []any{"body", e.Field}, Msg: e.Message})
+		}
 	}
 	if answer.Code == httpkit.CodeAuthentication {
 		answer.Challenge = "Bearer"
 	}
 	return answer
+}
+
+// refusals are those that an error of package accounts joins.
+func refusals(err error) (list []*accounts.Error) {
+	if several, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what it wraps is looked at
+		for _, err := range several.Unwrap() {
+			list = append(list, refusals(err)...)
+		}
+		return list
+	}
+	if e, ok := errors.AsType[*accounts.Error](err); ok {
+		list = append(list, e)
+	}
+	return list
 }
 
 // The events of accounts in the audit log.
@@ -114,6 +130,9 @@ const (
 	eventTokenReused    = "refresh_token_reused"
 )
 
+// endsLogins are the events that end logins, or take something from them.
+var endsLogins = []string{eventLogout, eventPassword, eventSessionsEnded, eventTokenReused, eventUserRole, eventUserStatus, eventUserDeleted, eventTokenRemoved, eventResetConfirmed}
+
 // auditGuess puts an error on record that a wrong guess of a password, code or link gives. Other
 // errors, such as a new password that is too short, are none.
 func (h *handler) auditGuess(ctx context.Context, email string, u accounts.User, err error) {
@@ -122,7 +141,7 @@ func (h *handler) auditGuess(ctx context.Context, email string, u accounts.User,
 		return
 	}
 	switch e.Kind {
-	case accounts.ErrCredentials.Kind, accounts.ErrSecondFactor.Kind, accounts.ErrLocked.Kind, accounts.ErrLink.Kind:
+	case accounts.ErrCredentials.Kind, accounts.ErrSecondFactor.Kind, accounts.ErrLocked.Kind, accounts.ErrFlood.Kind, accounts.ErrLink.Kind:
 	default:
 		if e.Field != "current_password" && e.Field != "code" {
 			return

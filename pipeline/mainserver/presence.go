@@ -77,7 +77,10 @@ func (p *presence) find(c Component, now time.Time) *present {
 	key := presenceKey{c.Role, c.Name}
 	if e := p.list[key]; e != nil {
 		e.Certificate, e.Address = cmp.Or(c.Certificate, e.Certificate), cmp.Or(c.Address, e.Address)
-		e.Version, e.LastSeen, e.gone = cmp.Or(c.Version, e.Version), now, false
+		e.Version, e.Host, e.LastSeen, e.gone = cmp.Or(c.Version, e.Version), cmp.Or(c.Host, e.Host), now, false
+		if !c.Since.IsZero() && !c.Since.After(now) {
+			e.Since = c.Since
+		}
 		return e
 	}
 	if p.list == nil {
@@ -87,7 +90,10 @@ func (p *presence) find(c Component, now time.Time) *present {
 	if len(p.list) >= maxPresent {
 		return nil
 	}
-	c.Since, c.LastSeen = now, now
+	if c.Since.IsZero() || c.Since.After(now) { // another machine's clock may be wrong
+		c.Since = now
+	}
+	c.LastSeen = now
 	e := &present{Component: c}
 	p.list[key] = e
 	return e
@@ -171,7 +177,7 @@ func componentsOf(certificate, role, remote string, p *mainapi.GetRevocationsPar
 	for word := range strings.SplitSeq(cmp.Or(p.Roles, role), ",") {
 		r := mainapi.ComponentRole(word)
 		if slices.Contains(componentRoles, r) && len(list) < len(componentRoles) {
-			list = append(list, Component{Role: r, Name: cmp.Or(plain(p.Node), certificate), Certificate: certificate, Address: host, Version: plain(p.Version)})
+			list = append(list, Component{Role: r, Name: cmp.Or(plain(p.Node), certificate), Certificate: certificate, Address: host, Version: plain(p.Version), Host: plain(p.Host), Since: p.Started})
 		}
 	}
 	return list

@@ -103,15 +103,11 @@ func (h *handler) startRetry(ctx context.Context, w retryWork) (mainapi.RetryJob
 		h.retries.remove(j)
 		return mainapi.RetryJob{}, err
 	}
-	stopping := httpkit.Stopping(ctx)
+	stay := context.AfterFunc(httpkit.Stopping(ctx), func() { cancel(errStopping) })
 	go func() {
-		select {
-		case <-stopping:
-			cancel(errStopping)
-		case <-work.Done():
-		}
+		defer stay()
+		h.runRetry(work, j, w)
 	}()
-	go h.runRetry(work, j, w)
 	return j.snapshot(), nil
 }
 

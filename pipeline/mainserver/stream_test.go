@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -72,6 +73,10 @@ func (r *reader) Write(p []byte) (int, error) {
 }
 
 func (w *streamWorld) open(caller string, readmit func() error) *reader {
+	return w.openAs(caller, "", readmit)
+}
+
+func (w *streamWorld) openAs(caller, login string, readmit func() error) *reader {
 	ctx, cancel := context.WithCancel(context.Background())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 	if err != nil {
@@ -81,7 +86,7 @@ func (w *streamWorld) open(caller string, readmit func() error) *reader {
 	if readmit == nil {
 		readmit = func() error { return nil }
 	}
-	e := &eventStream{streams: &w.streams, r: req, caller: caller, readmit: readmit}
+	e := &eventStream{streams: &w.streams, r: req, caller: caller, login: login, readmit: readmit}
 	go func() { r.ended <- e.VisitFollowOverviewResponse(r) }()
 	return r
 }
@@ -115,7 +120,7 @@ func TestStream(t *testing.T) {
 			t.Errorf("after a change: %q", got)
 		}
 		time.Sleep(8 * time.Second)
-		if got := a.take() + "/" + b.take(); got != "- -/-" {
+		if got := a.take() + "/" + b.take(); got != "- -/- -" {
 			t.Errorf("while nothing changes: %q", got)
 		}
 		if n := w.looked(); n > 11 {
@@ -151,12 +156,12 @@ func TestStreamEnds(t *testing.T) {
 		})
 		slow := w.open("slow", nil)
 		slow.slow.Store(true)
-		time.Sleep(12 * time.Second)
+		time.Sleep(checkEvery + streamWrite + time.Second) // it may have taken the first event
 		synctest.Wait()
 		select {
 		case <-slow.ended:
 		default:
-			t.Error("a reader who takes nothing has its stream after 12 seconds")
+			t.Error("a reader who takes nothing keeps its stream")
 		}
 		gone.Store(true)
 		time.Sleep(checkEvery)
@@ -173,6 +178,95 @@ func TestStreamEnds(t *testing.T) {
 			t.Errorf("%d streams are left", n)
 		}
 	})
+}
+
+// TestStreamsOfOneLogin: several pages of a login cost one question, and end together, at once if the
+// login ends here.
+func TestStreamsOfOneLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStreamWorld(t)
+		var asked atomic.Int64
+		var gone atomic.Bool
+		open := func(caller, login string) *reader {
+			return w.openAs(caller, login, func() error {
+				asked.Add(1)
+				if login == "revoked" && gone.Load() {
+					return errors.New("the session was revoked")
+				}
+				return nil
+			})
+		}
+		a, b, other := open("a", "revoked"), open("a", "revoked"), open("b", "kept")
+		time.Sleep(checkEvery + time.Millisecond)
+		synctest.Wait()
+		if n := asked.Load(); n != 2 {
+			t.Errorf("%d questions about two logins", n)
+		}
+		gone.Store(true)
+		time.Sleep(checkEvery)
+		<-a.ended
+		<-b.ended
+		if n := w.streams.count(); n != 1 {
+			t.Errorf("%d streams are left, not that of the other login", n)
+		}
+		third := open("a", "revoked")
+		synctest.Wait()
+		began := time.Now()
+		w.streams.recheck()
+		<-third.ended
+		if took := time.Since(began); took != 0 {
+			t.Errorf("a stream went on for %v", took)
+		}
+		other.cancel()
+		<-other.ended
+		w.streams.recheck() // without a stream
+	})
+}
+
+// inProcess is a caller that takes an answer over.
+type inProcess struct {
+	*reader
+	parts <-chan []byte
+}
+
+func (p *inProcess) TakeOver(parts <-chan []byte) { p.parts = parts }
+
+// TestStreamIsHandedOver: a caller in this process gets the events without a goroutine here, until
+// its request or its login ends.
+func TestStreamIsHandedOver(t *testing.T) {
+	for _, how := range []string{"request", "login"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newStreamWorld(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+			p := &inProcess{reader: &reader{header: make(http.Header)}}
+			var gone atomic.Bool
+			e := &eventStream{streams: &w.streams, r: r, caller: "a", readmit: func() error {
+				if gone.Load() {
+					return errors.New("the session was revoked")
+				}
+				return nil
+			}}
+			if err := e.VisitFollowOverviewResponse(p); err != nil || p.parts == nil || p.header.Get("Content-Type") != "text/event-stream" {
+				t.Fatalf("%v, %v", err, p.header)
+			}
+			if event := string(<-p.parts); !strings.Contains(event, "first") {
+				t.Errorf("%s", event)
+			}
+			if how == "request" {
+				cancel()
+			} else {
+				gone.Store(true)
+				w.streams.recheck()
+			}
+			for range p.parts { // until it ends
+			}
+			if n := w.streams.count(); n != 0 {
+				t.Errorf("%d streams after the end of the %s", n, how)
+			}
+		})
+	}
 }
 
 // TestStreamsAreLimited: for a caller, and in all.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509/pkix"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/ca"
@@ -43,14 +42,20 @@ func SyncClients(ctx context.Context, store *records.Store, authority *ca.Author
 func syncClient(ctx context.Context, store *records.Store, authority *ca.Authority, revoked *trust.RevocationList, c *records.Client) (bool, error) {
 	next, err := rowOf(authority, revoked, *c)
 	switch {
-	case err != nil:
+	case err != nil || sameRow(&next, c):
 		return false, err
-	case (next.Status == records.Revoked) == (c.Status == records.Revoked):
-		return false, nil
 	case next.Status == records.Revoked:
 		return true, store.RevokeClient(ctx, c.Name, next.Reason)
+	case c.Status == records.Revoked:
+		return true, store.PutClient(ctx, next)
 	}
-	return true, store.PutClient(ctx, next)
+	return true, store.PutClientCertificate(ctx, next)
+}
+
+// sameRow reports whether a row says already what the authority and the list say.
+func sameRow(next, c *records.Client) bool {
+	return (next.Status == records.Revoked) == (c.Status == records.Revoked) && next.RevokedAt.IsZero() == c.RevokedAt.IsZero() &&
+		next.Fingerprint == c.Fingerprint && next.ExpiresAt.Equal(c.ExpiresAt)
 }
 
 // rowOf is a client's row as the authority and the list would have it.
@@ -63,18 +68,32 @@ func rowOf(authority *ca.Authority, revoked *trust.RevocationList, c records.Cli
 		return c, nil
 	}
 	if c.Status == records.Revoked {
-		c.Status, c.Reason, c.RevokedAt = records.Active, "", time.Time{}
+		c.Status = records.Active
 	}
+	c.Reason, c.RevokedAt = "", time.Time{}
 	history, err := authority.HistoryOf(c.Name)
 	if err != nil {
 		return c, err
 	}
 	// Clients with an API key, or of a reverse proxy, have no certificate of ours.
-	for _, issued := range slices.Backward(history) {
-		if status, _ := authority.StatusOf(issued, revoked); status != ca.Revoked {
-			c.Fingerprint, c.IssuedAt, c.ExpiresAt = issued.Fingerprint, issued.NotBefore, issued.NotAfter
-			break
+	var last *ca.Issued // of those that are not revoked, the one that ends last
+	for i := range history {
+		status, entry := authority.StatusOf(history[i], revoked)
+		switch {
+		case status != ca.Revoked:
+			if last == nil || !history[i].NotAfter.Before(last.NotAfter) {
+				last = &history[i]
+			}
+		case !entry.RevokedAt.Before(c.RevokedAt):
+			c.RevokedAt, c.Reason = entry.RevokedAt, cmp.Or(entry.Reason, unspecified)
 		}
+	}
+	switch {
+	case last != nil:
+		c.Fingerprint, c.IssuedAt, c.ExpiresAt = last.Fingerprint, last.NotBefore, last.NotAfter
+		c.Reason, c.RevokedAt = "", time.Time{}
+	case len(history) > 0 && c.RevokedAt.IsZero(): // by a list that does not say when
+		c.RevokedAt = history[len(history)-1].NotBefore
 	}
 	return c, nil
 }
@@ -166,10 +185,14 @@ func (h *handler) checkRow(ctx context.Context, name string) error {
 			return err
 		}
 		next, err := rowOf(h.cfg.Authority, h.cfg.Revocations, c)
-		if err != nil || next.Status == c.Status && next.Fingerprint == c.Fingerprint {
+		if err != nil || sameRow(&next, &c) {
 			return err
 		}
-		if err := h.cfg.Store.PutClient(ctx, next); err != nil {
+		put := h.cfg.Store.PutClientCertificate
+		if next.Status != c.Status {
+			put = h.cfg.Store.PutClient
+		}
+		if err := put(ctx, next); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
@@ -30,7 +31,7 @@ func TestSyncClients(t *testing.T) {
 			t.Errorf("%+v, error %v", c, err)
 		}
 	}
-	sync(0, records.Active)
+	sync(1, records.Active) // it has heard of the certificate
 	_, err := s.authority.Revoke(ca.Revocation{Name: "acme-01"})
 	s.must(err)
 	sync(1, records.Revoked)
@@ -38,6 +39,38 @@ func TestSyncClients(t *testing.T) {
 	s.issue("acme-01", sealmq.RoleClient)
 	sync(1, records.Active)
 	sync(0, records.Active)
+}
+
+// TestStateOfClients: one whose certificates are all revoked or expired is not active, however
+// they were revoked, and is found under what is shown.
+func TestStateOfClients(t *testing.T) {
+	s := newServer(t, nil)
+	shown := func(want string) {
+		t.Helper()
+		if got := s.want(200, "GET", "/api/v1/clients/acme-01", "").str("status"); got != want {
+			t.Errorf("it is %s, want %s", got, want)
+		}
+		for _, state := range []string{"active", "revoked", "expired"} {
+			if n := len(s.want(200, "GET", "/api/v1/clients?status="+state, "").items()); (n == 1) != (state == want) {
+				t.Errorf("%d are found as %s", n, state)
+			}
+		}
+	}
+	first := s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01","validity_days":30}`).str("fingerprint")
+	second := s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01","validity_days":10,"replace":true}`).str("fingerprint")
+	shown("active")
+	s.want(200, "POST", "/api/v1/certificates/"+second+"/revoke", `{}`)
+	shown("active")
+	_, err := s.authority.Revoke(ca.Revocation{Name: "acme-01", Fingerprint: first}) // by a command
+	s.must(err)
+	s.revoked.Refresh()
+	_, err = mainserver.SyncClients(t.Context(), s.store, s.authority, s.revoked)
+	s.must(err)
+	shown("revoked")
+	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01","validity_days":30}`)
+	shown("active")
+	s.pass(31 * 24 * time.Hour)
+	shown("expired")
 }
 
 // TestSyncClientsWithoutCertificates: a client with an API key, or of a reverse proxy, may send

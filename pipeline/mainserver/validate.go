@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 
+	"github.com/sealmq/sealmq/api"
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
@@ -24,13 +26,23 @@ const maxFields = 20
 // schemas hold requests against openapi.yaml, so that its limits stand in one place.
 type schemas struct{ doc *openapi3.T }
 
-func newSchemas(document []byte) (*schemas, error) {
-	doc, err := openapi3.NewLoader().LoadFromData(document)
+// readSchemas reads them once. Nothing changes them.
+var readSchemas = sync.OnceValues(func() (*schemas, error) {
+	document, err := api.Document(api.TagMain, "")
+	if err != nil {
+		return nil, err
+	}
+	// LoadFromData would read the document as YAML, which takes several times as long.
+	doc := new(openapi3.T)
+	err = json.Unmarshal(document, doc)
+	if err == nil {
+		err = openapi3.NewLoader().ResolveRefsIn(doc, nil)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the description of the API: %w", err)
 	}
 	return &schemas{doc}, nil
-}
+})
 
 // checkedMux adds generated routes that take only requests of the described form. The hot
 // internal ones are left out: their entries are checked one by one.
@@ -43,7 +55,7 @@ type checkedMux struct {
 func (m *checkedMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
 	method, path, _ := strings.Cut(pattern, " ")
 	checked := http.Handler(http.HandlerFunc(h))
-	if method == http.MethodGet || !strings.HasPrefix(path, "/api/v1/internal/") {
+	if method == http.MethodGet || !strings.HasPrefix(path, "/api/v1/internal/messages/") {
 		checked = m.schemas.require(method, path, checked)
 	}
 	if m.schemas.doc.Paths.Value(path).GetOperation(method).RequestBody != nil {
@@ -178,7 +190,11 @@ func explain(e *openapi3.SchemaError) (kind, msg string) {
 			}
 		}
 	case "enum":
-		return kind, fmt.Sprintf("The value must be one of %v", s.Enum)
+		var words []string
+		for _, v := range s.Enum {
+			words = append(words, fmt.Sprint(v))
+		}
+		return kind, "The value must be one of " + strings.Join(words, ", ")
 	case "minimum":
 		return kind, fmt.Sprintf("The value must be %v or more", *s.Min)
 	case "maximum":

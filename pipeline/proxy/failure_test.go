@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,7 +120,7 @@ func TestMainServerIsAway(t *testing.T) {
 	w.main.set(func() { w.main.hold = hold })
 	for range 3 {
 		start := time.Now()
-		if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 || time.Since(start) > time.Second {
+		if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 || time.Since(start) > 5*time.Second {
 			t.Errorf("it hangs: %d after %v", a.StatusCode, time.Since(start))
 		}
 	}
@@ -219,6 +220,20 @@ func TestKeyIsTakenOutOfUse(t *testing.T) {
 	w.eventually("the next key is not used", func() bool { return w.ask(w.as("acme-01"), "POST", "/submit", good).StatusCode == 202 })
 }
 
+// TestKeyStaysWhenTheClockIsSetBack: a main server's key that is new is not of the future then.
+func TestKeyStaysWhenTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
+	var back atomic.Int64
+	w := newWorld(t, func(_ *world, c *proxy.Config) {
+		c.Now = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
+	}).ready()
+	back.Store(int64(30 * time.Minute))
+	w.proxy.Recheck()
+	if a := w.ask(w.as("acme-01"), "POST", "/submit", good); a.StatusCode != 202 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+}
+
 // TestRegistrarIsBounded: the newest are left out, counted, and what waits goes out when
 // the proxy stops.
 func TestRegistrarIsBounded(t *testing.T) {
@@ -310,7 +325,7 @@ func TestCertificateHealth(t *testing.T) {
 	}{"a year": {365 * 24 * time.Hour, 200, "valid"}, "a week": {7 * 24 * time.Hour, 200, "expiring"}, "over": {-time.Hour, 503, "expired"}} {
 		w := newWorld(t, func(w *world, c *proxy.Config) {
 			template := w.ca.Template("proxy", sealmq.RoleProxy)
-			template.NotBefore, template.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(tc.in)
+			template.NotBefore, template.NotAfter = time.Now().AddDate(0, 0, -30), time.Now().Add(tc.in)
 			leaf := w.ca.Issue(template).Leaf
 			c.Certificate = func() []*x509.Certificate { return []*x509.Certificate{leaf, w.ca.Root()} }
 		}).ready()

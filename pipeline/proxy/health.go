@@ -2,13 +2,9 @@ package proxy
 
 import (
 	"context"
-	"time"
 
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
-
-// expiring is how long before its end the proxy's certificate is shown as expiring.
-const expiring = 30 * 24 * time.Hour
 
 // newHealth is the proxy's health (specification 2.2).
 func (p *Proxy) newHealth() *httpkit.Health {
@@ -28,7 +24,9 @@ func (p *Proxy) newHealth() *httpkit.Health {
 			}
 			return httpkit.Finding{}
 		}},
-		{Name: "certificate", Run: func(context.Context) httpkit.Finding { return p.certificateHealth(p.cfg.Now()) }},
+		{Name: "certificate", Run: func(context.Context) httpkit.Finding {
+			return httpkit.CertificateHealth("the proxy", p.cfg.Certificate(), p.cfg.Now(), p.cfg.revocation(), httpkit.Down)
+		}},
 		{Name: "sealing_key", Run: func(context.Context) httpkit.Finding {
 			if p.keys.current.Load() == nil {
 				return httpkit.Finding{Level: httpkit.Down, Reason: "there is no key of the main server to seal for"}
@@ -46,19 +44,4 @@ func (p *Proxy) newHealth() *httpkit.Health {
 		}},
 	}
 	return httpkit.NewHealth(p.cfg.Version, false, append(checks, p.cfg.Checks...)...)
-}
-
-func (p *Proxy) certificateHealth(now time.Time) httpkit.Finding {
-	chain := p.cfg.Certificate()
-	switch {
-	case len(chain) == 0:
-		return httpkit.Finding{Level: httpkit.Down, Value: "missing", Reason: "the proxy has no certificate"}
-	case now.After(chain[0].NotAfter):
-		return httpkit.Finding{Level: httpkit.Down, Value: "expired", Reason: "the proxy's certificate has expired"}
-	case p.cfg.Revocation != nil && p.cfg.Revocation.Check(chain) != nil:
-		return httpkit.Finding{Level: httpkit.Down, Value: "revoked", Reason: "the proxy's certificate has been revoked"}
-	case now.Add(expiring).After(chain[0].NotAfter):
-		return httpkit.Finding{Level: httpkit.Degraded, Value: "expiring", Reason: "the proxy's certificate expires on " + chain[0].NotAfter.UTC().Format(time.DateOnly)}
-	}
-	return httpkit.Finding{Value: "valid"}
 }

@@ -57,7 +57,7 @@ func (p *Proxy) named(names, fingerprints []string) (httpkit.Caller, error) {
 	}
 	if r := p.cfg.Revocation; r != nil && (r.RevokesName(name) || fingerprint != "" && r.RevokesFingerprint(fingerprint)) {
 		p.metrics.certificateSeen("revoked")
-		return httpkit.Caller{}, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
+		return httpkit.Caller{Identity: plainClient(name)}, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
 	}
 	return httpkit.Caller{Identity: plainClient(name), Source: httpkit.ByHeader, Fingerprint: fingerprint}, nil
 }

@@ -434,7 +434,7 @@ func TestRenewedCertificate(t *testing.T) {
 	}
 	w.verifier.Revocation = w.revoked
 	items := w.queue.stored()
-	if _, err := pipeline.OpenItem(w.opener, &items[0]); !errors.Is(err, seal.ErrRevoked) {
+	if _, _, err := pipeline.OpenItem(w.opener, &items[0]); !errors.Is(err, seal.ErrRevoked) {
 		t.Errorf("the item before: %v", err)
 	}
 	w.open(items[1])

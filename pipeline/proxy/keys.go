@@ -242,13 +242,14 @@ func (k *keys) run(ctx context.Context) {
 	}
 }
 
-// recheck reports whether it has taken the key out of use.
+// recheck reports whether it has taken the key out of use. A key that was good and seems to be of
+// the future stays: this machine's clock was set back.
 func (k *keys) recheck() bool {
 	s := k.current.Load()
 	if s == nil {
 		return false
 	}
-	if err := k.check(s.entry); err != nil && !errors.Is(err, seal.ErrUndecided) {
+	if err := k.check(s.entry); err != nil && !errors.Is(err, seal.ErrUndecided) && !errors.Is(err, seal.ErrTime) {
 		k.current.CompareAndSwap(s, nil)
 		k.cfg.Log.Error("the main server's key is taken out of use, and no messages are taken until there is another", "error", err)
 		return true

@@ -3,10 +3,13 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -55,6 +58,10 @@ type Config struct {
 	// their plain names (default: what is in Authority).
 	OwnIssuer func(issuer string) bool
 	Stale     func() error
+	// Denied and Refused are told whom the listener did not let in (httpkit.Config); they may be
+	// nil.
+	Denied  func(r *http.Request, endpoint string, c httpkit.Caller, e *httpkit.Error)
+	Refused func(remote net.Addr, cs tls.ConnectionState, err error)
 	// KeyCache is the file that keeps the main server's key for a start without it; empty
 	// keeps it in memory only.
 	KeyCache string

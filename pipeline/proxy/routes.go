@@ -33,7 +33,7 @@ func (p *Proxy) routes() (*httpkit.Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, policy, err := api.Page(api.TagProxy, p.cfg.Version)
+	page, policy, err := api.Page(document)
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +47,8 @@ func (p *Proxy) routes() (*httpkit.Router, error) {
 		Identifier:      identifier,
 		Authenticate:    p.authenticate,
 		CertificateSeen: p.metrics.certificateSeen,
+		Denied:          p.cfg.Denied,
+		Refused:         p.cfg.Refused,
 		Registry:        p.cfg.Registry,
 		Log:             p.cfg.Log,
 		Now:             p.cfg.Now,

@@ -394,7 +394,7 @@ const good = `{"sender_number": "+4915200000000", "message_body": "Test message"
 // open reads an item as the main server does.
 func (w *world) open(it pipeline.Item) pipeline.Content {
 	w.t.Helper()
-	c, err := pipeline.OpenItem(w.opener, &it)
+	c, _, err := pipeline.OpenItem(w.opener, &it)
 	if err != nil {
 		w.t.Fatal(err)
 	}
