@@ -28,7 +28,8 @@ func (p *Portal) certificatePages() []page {
 const (
 	certificatesPath = "/admin/certificates"
 	// expiresSoon is how far the list of what expires looks ahead, in days. From expiresWarn
-	// on a date is amber, and from expiresBad on red.
+	// on a date is amber, and from expiresBad on red, but not before a third of the
+	// certificate's life is left.
 	expiresSoon, expiresWarn, expiresBad = 30, 14, 7
 	certificatesPerPage                  = 50
 )
@@ -45,7 +46,7 @@ type certificateRow struct {
 	Left *state
 }
 
-func certificateRowOf(c *mainapi.Certificate) certificateRow {
+func certificateRowOf(c *mainapi.Certificate, now time.Time) certificateRow {
 	r := certificateRow{Path: certificatePath(c.Fingerprint), Client: c.ClientID, Domain: c.Domain, Role: string(c.Role), Serial: c.Serial, Fingerprint: c.Fingerprint,
 		Issued: c.IssuedAt, Expires: c.ExpiresAt}
 	switch c.Status {
@@ -56,6 +57,7 @@ func certificateRowOf(c *mainapi.Certificate) certificateRow {
 	default:
 		r.State = state{"good", "active"}
 		switch d := c.DaysRemaining; {
+		case c.ExpiresAt.Sub(now) >= c.ExpiresAt.Sub(c.IssuedAt)/3:
 		case d <= expiresBad:
 			r.Left = &state{"bad", daysLeft(d)}
 		case d <= expiresWarn:
@@ -121,7 +123,7 @@ func (v *visit) certificates() error {
 		list := found.JSON200
 		view.Filters.Found = number(list.Total.Count) + " found"
 		for i := range list.Items {
-			view.Rows = append(view.Rows, certificateRowOf(&list.Items[i]))
+			view.Rows = append(view.Rows, certificateRowOf(&list.Items[i], v.portal.cfg.Now()))
 			view.Domains = view.Domains || list.Items[i].Domain != "default"
 		}
 		if list.NextCursor != "" {
@@ -248,6 +250,7 @@ type certificateView struct {
 	// What happened to it.
 	Revoked     bool
 	Active      bool
+	Expired     bool
 	MayChange   bool
 	Replaces    []relatedCertificate
 	ReplacedBy  []relatedCertificate
@@ -265,8 +268,8 @@ func (v *visit) certificate() error {
 		return err
 	}
 	v.title, v.crumb = c.ClientID, &link{"Certificates", certificatesPath}
-	view := certificateView{certificateRow: certificateRowOf(c), Certificate: *c, Revoked: c.Status == mainapi.CertificateStatusRevoked,
-		Active: c.Status == mainapi.CertificateStatusActive, MayChange: v.may(admins), Chain: c.Chain, Hosts: strings.Join(c.Hosts, ", ")}
+	view := certificateView{certificateRow: certificateRowOf(c, v.portal.cfg.Now()), Certificate: *c, Revoked: c.Status == mainapi.CertificateStatusRevoked,
+		Active: c.Status == mainapi.CertificateStatusActive, Expired: c.Status == mainapi.CertificateStatusExpired, MayChange: v.may(admins), Chain: c.Chain, Hosts: strings.Join(c.Hosts, ", ")}
 	for _, fp := range c.Replaces {
 		view.Replaces = append(view.Replaces, related(fp))
 	}
@@ -280,6 +283,13 @@ func (v *visit) certificate() error {
 		view.From = "for a key of the client's own, on the command line"
 	case "api":
 		view.From = "over the API or this portal"
+	case "token":
+		view.From = "to a machine with an enrolment token"
+	case "renewal":
+		view.From = "to its holder, as a renewal"
+	}
+	if view.Expired {
+		view.Commands = []string{"sealmq cert allow-renewal " + c.ClientID}
 	}
 	if view.Active {
 		view.Commands = []string{"sealmq cert renew " + c.ClientID, "sealmq cert revoke " + c.ClientID + " --serial " + c.Serial}

@@ -4,7 +4,9 @@ import (
 	"archive/zip"
 	"bytes"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -188,6 +190,9 @@ func (v *visit) handOut(id string, issue func() (*mainapi.IssuedCertificate, err
 	if !formID.MatchString(id) {
 		return again(fieldErrors{"": "The form was not complete. Nothing was issued; send it again."})
 	}
+	if before, known := v.given(id); known {
+		return v.givenAlready(before)
+	}
 	if before, first := v.portal.handouts.begin(id, v.portal.cfg.Now()); !first {
 		return v.givenAlready(before)
 	}
@@ -199,7 +204,11 @@ func (v *visit) handOut(id string, issue func() (*mainapi.IssuedCertificate, err
 		}
 		return err
 	}
-	v.portal.handouts.end(id, handout{path: certificatePath(c.Fingerprint), client: c.ClientID, at: v.portal.cfg.Now()})
+	done := handout{Form: id, Path: certificatePath(c.Fingerprint), Client: c.ClientID, At: v.portal.cfg.Now()}
+	v.portal.handouts.end(id, done)
+	if text, err := json.Marshal(done); err == nil {
+		v.setCookie(givenCookie, base64.RawURLEncoding.EncodeToString(text), keepHandout)
+	}
 	data, err := v.pack(c)
 	if err != nil {
 		return err
@@ -213,9 +222,9 @@ func (v *visit) givenAlready(h handout) error {
 	v.title = "This was given once"
 	text := []string{"The form is being answered right now. Nothing was issued twice."}
 	view := givenView{Text: text}
-	if h.path != "" {
-		view.Path, view.Client, view.At = h.path, h.client, h.at
-		view.Text = []string{"The certificate of " + h.client + " was issued, and its key went with the download. The key is kept nowhere, so it cannot be shown again.",
+	if h.Path != "" {
+		view.Path, view.Client, view.At = h.Path, h.Client, h.At
+		view.Text = []string{"The certificate of " + h.Client + " was issued, and its key went with the download. The key is kept nowhere, so it cannot be shown again.",
 			"If the download is lost, revoke the certificate and issue another one."}
 	}
 	return v.renderStatus(http.StatusConflict, "given", view)
@@ -229,13 +238,29 @@ type givenView struct {
 
 // answered tells a script whether a form was answered, and leads to the certificate then.
 func (v *visit) answered(id string) error {
-	if h, ok := v.portal.handouts.find(id); ok && h.path != "" {
-		return v.done(h.path, "Issued. The key was in the download and is kept nowhere else.")
+	if h, _ := v.given(id); h.Path != "" {
+		return v.done(h.Path, "Issued. The key was in the download and is kept nowhere else.")
 	}
 	if !v.partial() {
 		return v.redirect(certificatesPath)
 	}
 	return v.render("sent", v.sentPath(id))
+}
+
+// given is what a form led to, as this portal knows it, or as the browser kept it from another one.
+func (v *visit) given(id string) (h handout, known bool) {
+	if h, known = v.portal.handouts.find(id); known {
+		return h, true
+	}
+	cookie, err := v.r.Cookie(v.portal.cookieName(givenCookie))
+	if err != nil {
+		return handout{}, false
+	}
+	text, err := base64.RawURLEncoding.DecodeString(cookie.Value)
+	if err != nil || json.Unmarshal(text, &h) != nil || h.Form != id || v.portal.local(h.Path) != h.Path {
+		return handout{}, false
+	}
+	return h, true
 }
 
 // sentPath is the address that tells a script whether a form was answered; empty if id is none.
@@ -261,10 +286,10 @@ type handouts struct {
 	list map[string]handout
 }
 
-// handout is what a form led to; path is empty while it is being answered.
+// handout is what a form led to; Path is empty while it is being answered.
 type handout struct {
-	path, client string
-	at           time.Time
+	Form, Path, Client string
+	At                 time.Time
 }
 
 const (
@@ -284,7 +309,7 @@ func (h *handouts) begin(id string, now time.Time) (before handout, first bool) 
 	}
 	if len(h.list) >= maxHandouts {
 		for other, o := range h.list {
-			if now.Sub(o.at) > keepHandout {
+			if now.Sub(o.At) > keepHandout {
 				delete(h.list, other)
 			}
 		}
@@ -295,7 +320,7 @@ func (h *handouts) begin(id string, now time.Time) (before handout, first bool) 
 			delete(h.list, other)
 		}
 	}
-	h.list[id] = handout{at: now}
+	h.list[id] = handout{At: now}
 	return handout{}, true
 }
 

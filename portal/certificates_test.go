@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
@@ -67,6 +68,17 @@ func TestCertificateList(t *testing.T) {
 	w = withCertificates(t)
 	want(t, w.browse(admin, "/admin/certificates", nil), http.StatusOK, "No certificate is active", "sealmq cert issue acme-01")
 	want(t, w.browse(admin, "/admin/certificates?client=x", nil), http.StatusOK, "No certificate matches")
+}
+
+// TestShortLives: what a machine renews by itself is marked in the last third of its life only.
+func TestShortLives(t *testing.T) {
+	early, late := certificateOf("early", 0), certificateOf("late", 0)
+	early.IssuedAt, early.ExpiresAt = testNow.Add(-12*time.Hour), testNow.Add(12*time.Hour)
+	late.IssuedAt, late.ExpiresAt = testNow.Add(-20*time.Hour), testNow.Add(4*time.Hour)
+	rec := withCertificates(t, early, late).browse(admin, "/admin/certificates", nil)
+	if n := strings.Count(rec.Body.String(), "less than a day left"); rec.Code != http.StatusOK || n != 1 {
+		t.Errorf("%d, and %d certificates are marked, want 1", rec.Code, n)
+	}
 }
 
 // TestCertificatePageSaysWhatIs shows nasty names as they are, and nothing that is a script.

@@ -98,6 +98,10 @@ func (c *caller) Do(r *http.Request) (*http.Response, error) {
 	if err == nil {
 		_ = json.Unmarshal(data, &e.Problem) // without it the status says enough
 	}
+	e.Problem.Detail = sentence(e.Problem.Detail)
+	for i := range e.Problem.Errors {
+		e.Problem.Errors[i].Msg = sentence(e.Problem.Errors[i].Msg)
+	}
 	if e.Problem.RetryAfter == 0 {
 		e.Problem.RetryAfter, _ = strconv.Atoi(resp.Header.Get("Retry-After"))
 	}
@@ -134,14 +138,6 @@ func (v *visit) client() (*mainapi.ClientWithResponses, error) {
 			if v.page.stream || v.r.Header.Get(httpkit.UnattendedHeader) != "" {
 				r.Header.Set(httpkit.UnattendedHeader, "1")
 			}
-			// An empty field of a filter is no filter.
-			query := r.URL.Query()
-			for name, values := range query {
-				if len(values) == 1 && (values[0] == "" || values[0] == "0001-01-01T00:00:00Z") {
-					query.Del(name)
-				}
-			}
-			r.URL.RawQuery = query.Encode()
 			return nil
-		}))
+		}), mainapi.WithRequestEditorFn(mainapi.OmitEmpty))
 }

@@ -63,7 +63,7 @@ func (v *visit) clients() error {
 	if next := r.JSON200.NextCursor; next != "" {
 		view.Pager.Next = here + with(q, "cursor", next)
 	}
-	view.Empty = empty{Title: "No client has sent yet", Text: "A client appears here with its first message, or when a certificate is issued to it.", Command: "sealmq cert issue acme-01"}
+	view.Empty = empty{Title: "No client has sent yet", Text: "A client appears here with its first message, or when its certificate is issued in the portal.", Link: &link{"Certificates", certificatesPath}}
 	if q.Get("status") != "" || q.Get("domain") != "" {
 		view.Filters.Clear = here
 		view.Empty = empty{Title: "No client matches", Text: "Take filters away to see more.", Link: &link{"Show all clients", "/admin/clients"}}
@@ -76,6 +76,7 @@ type clientView struct {
 	State                   state
 	Messages, Failed, Certs string // addresses
 	Revoke                  string // empty if there is nothing to revoke, and for those who may not
+	Consent                 string // empty if the certificate has not expired, and for those who may not
 	Count                   int64
 	Form                    *form
 }
@@ -85,8 +86,8 @@ func (v *visit) clientPage() error { return v.showClient(http.StatusOK, nil) }
 func (v *visit) showClient(status int, problems fieldErrors) error {
 	name := v.r.PathValue("client")
 	r, err := v.api.GetClientWithResponse(v.ctx, name)
-	if hasStatus(err, http.StatusUnprocessableEntity) {
-		err = &pageError{http.StatusNotFound, "There is no such client", "A client has a page from its first message or certificate on."}
+	if hasStatus(err, http.StatusUnprocessableEntity) || hasStatus(err, http.StatusNotFound) {
+		return v.unknownClient(name)
 	}
 	if err != nil {
 		return err
@@ -95,7 +96,7 @@ func (v *visit) showClient(status int, problems fieldErrors) error {
 	v.crumb, v.title = &link{"Clients", "/admin/clients"}, name
 	of := url.Values{"client_id": {name}}
 	view := clientView{ClientInfo: *c, State: clientState(c.Status), Count: c.Messages, Messages: v.portal.url("/messages") + with(of, "", ""),
-		Failed: v.portal.url("/messages") + with(of, "status", "failed"), Certs: v.portal.url("/admin/certificates") + with(of, "", "")}
+		Failed: v.portal.url("/messages") + with(of, "status", "failed"), Certs: v.portal.url(certificatesPath) + with(everyCertificate(name), "", "")}
 	if v.may(admins) {
 		f := form{Action: v.portal.url("/admin/clients", name, "domain"), Submit: "Change the domain", Fields: []field{
 			{Name: "domain", Label: "Domain", Value: c.Domain, Max: 255, Autocomplete: "off", Required: true, Hint: "Messages of this client may name this domain. Messages that are there keep theirs."}}}.with(problems)
@@ -104,8 +105,26 @@ func (v *visit) showClient(status int, problems fieldErrors) error {
 		if err == nil && len(certificates.JSON200.Items) > 0 {
 			view.Revoke = v.portal.url(certificatePath(certificates.JSON200.Items[0].Fingerprint)) + "/revoke"
 		}
+		if c.Status == mainapi.ClientStatusExpired && c.Fingerprint != "" {
+			view.Consent = v.portal.url(certificatePath(c.Fingerprint)) + "/consent"
+		}
 	}
 	return v.renderStatus(status, "client", view)
+}
+
+// unknownClient leads to the certificates of a client that has not sent yet; without one there is
+// no such client.
+func (v *visit) unknownClient(name string) error {
+	r, err := v.api.ListCertificatesWithResponse(v.ctx, &mainapi.ListCertificatesParams{ClientID: name, Limit: 1})
+	if err == nil && len(r.JSON200.Items) > 0 {
+		return v.redirect(certificatesPath + with(everyCertificate(name), "", ""))
+	}
+	return &pageError{http.StatusNotFound, "There is no such client", "A client has a page from its first message on."}
+}
+
+// everyCertificate is the query for a client's certificates, in whatever state.
+func everyCertificate(client string) url.Values {
+	return url.Values{"client": {client}, "status": {"all"}}
 }
 
 // changeClient changes a client's domain.

@@ -54,22 +54,29 @@ func (v *visit) askConfirmation(problems fieldErrors) error {
 	if v.account.SecondFactor || problems[confirmCode] != "" {
 		f.Fields = append(f.Fields, field{Name: confirmCode, Label: "Code of the second factor", Code: true, Autocomplete: "one-time-code", Required: true, Max: 40, Hint: "Six digits of your app, or a recovery code"})
 	}
-	for _, name := range slices.Sorted(maps.Keys(v.r.PostForm)) {
-		if strings.HasPrefix(name, confirmPrefix) {
-			continue
-		}
-		if strings.Contains(name, "password") {
-			again := newPasswordField(name, "The new password again")
-			again.Hint = "The page does not keep it."
-			f.Fields = append(f.Fields, again)
-			continue
-		}
-		for _, value := range v.r.PostForm[name] {
-			f.Fields = append(f.Fields, field{Name: name, Kind: "hidden", Value: value})
-		}
-	}
+	f.Fields = append(f.Fields, v.filledIn("The new password again")...)
 	v.title, v.crumb = "Confirm that it is you", nil
 	return v.renderStatus(formStatus(problems), "confirm", confirmView{Form: f.with(problems), Sent: v.sentPath(v.r.PostFormValue("form"))})
+}
+
+// filledIn are the fields of a form that was sent, for a page that sends it once more. A password
+// must be typed again under a label, because it must not stand in a page.
+func (v *visit) filledIn(password string) (fields []field) {
+	for _, name := range slices.Sorted(maps.Keys(v.r.PostForm)) {
+		switch {
+		case strings.HasPrefix(name, confirmPrefix):
+		case name == accountField && v.account != nil: // every form of the page gets it
+		case name == repeatField.Name:
+			fields = append(fields, repeatField)
+		case strings.Contains(name, "password"):
+			fields = append(fields, field{Name: name, Label: password, Kind: "password", Autocomplete: "off", Max: 200, Required: true, Hint: "The page does not keep it."})
+		default:
+			for _, value := range v.r.PostForm[name] {
+				fields = append(fields, field{Name: name, Kind: "hidden", Value: value})
+			}
+		}
+	}
+	return fields
 }
 
 // formStatus is the status of a form that is shown for the first time, or again.

@@ -2,7 +2,7 @@
 // the server, with templates, style sheets and scripts in the binary.
 //
 // It promises that it keeps nothing and decides nothing: each page asks the main server's
-// API with its reader's session, so whoever may not do something is refused there, whatever
+// API with its reader's session, so a reader who may not do something is refused there, whatever
 // the portal shows. GET changes nothing, and every form works without scripts. No page
 // loads from another host, and none has a script or a style within itself.
 //

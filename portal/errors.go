@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -23,14 +24,25 @@ func (e *pageError) Error() string { return e.title }
 var (
 	errLogin          = errors.New("nobody is logged in")
 	errChangePassword = errors.New("the password must be changed")
+	errOtherAccount   = errors.New("the form was made for another account")
 )
 
 // problemView is a page that says what is wrong and what to do.
 type problemView struct {
-	Status             int
-	Title, Text        string
-	RequestID          string
-	Login, Home, Retry bool
+	Status      int
+	Title, Text string
+	RequestID   string
+	Home, Retry bool
+	// Alone says that this is not said above the form that was sent, but on a page of its own. Back is
+	// the address of that form, if it can be opened.
+	Alone bool
+	Back  string
+	// Until is when a lock ends, and Wait how long that is. Locked says that it is an e-mail address's.
+	Until  time.Time
+	Wait   string
+	Locked bool
+	// Again sends the form that could not be answered once more. It may be nil.
+	Again *form
 }
 
 // reloadAfter is when a page that could not be made is asked for again, in seconds.
@@ -57,13 +69,37 @@ func (v *visit) fail(err error) {
 	}
 	view := describe(err, v.portal.cfg.Now())
 	// What a form was refused for is said where the form is.
-	if v.r.Method == http.MethodPost && v.account != nil && view.Status < 500 && view.Status != http.StatusForbidden && view.Status != http.StatusNotFound {
+	if v.r.Method == http.MethodPost && v.account != nil && view.Status < 500 && view.Status != http.StatusForbidden && view.Status != http.StatusNotFound && !view.Alone {
 		v.flash(toast{"bad", strings.TrimSpace(view.Title + ". " + view.Text)})
 		_ = v.redirect(v.back())
 		return
 	}
+	if v.r.Method == http.MethodPost && view.Retry {
+		view.Again, view.Retry = v.sendAgain(), false
+	}
+	if errors.Is(err, errOtherAccount) {
+		view.Back = v.again()
+	}
 	v.problem(view)
 }
+
+// sendAgain is a form that was sent while the main server could not answer. It stays until the
+// reader sends it again. A code of a second factor is good for a moment only.
+func (v *visit) sendAgain() *form {
+	if v.r.PostForm == nil {
+		_ = v.r.ParseMultipartForm(maxFormMemory) // what cannot be read is not kept
+	}
+	f := form{Action: v.self(), Submit: "Send it again", Cancel: v.portal.url(v.back()), Fields: v.filledIn("Password")}
+	for i := range f.Fields {
+		if f.Fields[i].Name == "code" {
+			f.Fields[i] = field{Name: "code", Label: "Code", Autocomplete: "one-time-code", Max: 40, Code: true, Required: true}
+		}
+	}
+	return &f
+}
+
+// maxFormMemory bounds the files of a form in memory; the router bounds the form.
+const maxFormMemory = 1 << 20
 
 // failStream answers a script that asked for events. It is not told to log in: no content means
 // that the page should be loaded again, which leads there.
@@ -84,7 +120,14 @@ func (v *visit) toLogin() {
 	if v.token != "" {
 		v.setCookie("", "", -time.Second)
 	}
-	_ = v.redirect(toLoginPath(v.portal.local(next), v.token != ""))
+	why := ""
+	switch {
+	case v.r.Method == http.MethodPost:
+		why = notSent
+	case v.token != "":
+		why = sessionEnded
+	}
+	_ = v.redirect(toLoginPath(v.portal.local(next), why))
 }
 
 // describe says in words what an error means for the reader.
@@ -92,9 +135,13 @@ func describe(err error, now time.Time) problemView {
 	if e, ok := errors.AsType[*pageError](err); ok {
 		return problemView{Status: e.status, Title: e.title, Text: e.text, Home: true}
 	}
+	if errors.Is(err, errOtherAccount) {
+		return problemView{Status: http.StatusConflict, Title: "You are logged in with another account now", Home: true, Alone: true,
+			Text: "Since you opened that page, another account has logged in with this browser. Nothing of what you sent was done, and nothing of it is kept. Send it again with the account that you mean."}
+	}
 	if e, ok := errors.AsType[*awayError](err); ok {
 		return problemView{Status: http.StatusServiceUnavailable, Title: "The main server cannot be reached", Retry: true,
-			Text: "It has not answered since " + sinceText(now.Sub(e.since)) + ". Messages that were accepted wait in the queue. This page tries again by itself."}
+			Text: "It has not answered since " + sinceText(now.Sub(e.since)) + ". Messages that were accepted wait in the queue."}
 	}
 	e, ok := errors.AsType[*apiError](err)
 	if !ok {
@@ -109,9 +156,11 @@ func describe(err error, now time.Time) problemView {
 	case e.Status == http.StatusConflict:
 		view.Title = "This is not possible now"
 	case e.Status == http.StatusTooManyRequests:
-		view.Title = "Too many attempts"
-		if s := e.Problem.RetryAfter; s > 0 {
-			view.Text = "Try again in " + waitText(time.Duration(s)*time.Second) + "."
+		wait := time.Duration(e.Problem.RetryAfter) * time.Second
+		view.Title, view.Alone, view.Until, view.Wait = "Too many attempts", true, now.Add(wait), waitText(wait)
+		view.Text = "Too many logins or links from your network address were wrong, so that it is locked. People who share it with you are locked out too."
+		if view.Locked = hasCode(err, httpkit.CodeAccountLocked); view.Locked {
+			view.Text = "Too many passwords or codes for this e-mail address were wrong, so that logins with it are locked. Whether there is an account with it plays no part."
 		}
 	case e.Status == http.StatusServiceUnavailable:
 		view.Title, view.Retry = "The main server cannot do this now", true
@@ -128,6 +177,8 @@ func (v *visit) problem(view problemView) {
 	view.RequestID = httpkit.RequestID(v.r.Context())
 	if view.Status >= 500 {
 		v.w.Header().Set("Retry-After", fmt.Sprint(reloadAfter))
+	} else if !view.Until.IsZero() {
+		v.w.Header().Set("Retry-After", fmt.Sprint(math.Ceil(view.Until.Sub(v.portal.cfg.Now()).Seconds())))
 	}
 	v.title = view.Title
 	if err := v.renderStatus(view.Status, "problem", view); err != nil {
@@ -179,7 +230,7 @@ type fieldErrors map[string]string
 // are not about them.
 func invalid(err error) (problems fieldErrors, ok bool) {
 	e, is := errors.AsType[*apiError](err)
-	if !is || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden || e.Status >= 500 {
+	if !is || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden || e.Status == http.StatusTooManyRequests || e.Status >= 500 {
 		return nil, false
 	}
 	problems = make(fieldErrors)

@@ -19,7 +19,7 @@ type inProcess struct{ handler http.Handler }
 
 // RoundTrip implements http.RoundTripper.
 func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx := httpkit.Relayed(r.Context())
+	ctx, cancel := context.WithCancel(httpkit.Relayed(r.Context()))
 	in := r.Clone(ctx)
 	in.RequestURI = r.URL.RequestURI()
 	in.Host, in.URL.Scheme, in.URL.Host = r.URL.Host, "", ""
@@ -38,14 +38,23 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	select {
 	case <-w.ready:
 	case <-ctx.Done():
-		near.Close()
-		return nil, ctx.Err()
 	}
-	if w.status == 0 {
+	// A handler that ends because its caller has left has not answered: both may be true here.
+	if err := r.Context().Err(); err != nil {
 		near.Close()
+		cancel()
+		return nil, err
+	}
+	var body io.ReadCloser = &partsBody{parts: w.parts, cancel: cancel}
+	switch {
+	case w.status == 0:
+		near.Close()
+		cancel()
 		return nil, errors.New("the handler ended without an answer")
+	case w.parts == nil:
+		context.AfterFunc(ctx, func() { near.Close() })
+		body = &inProcessBody{conn: near, writer: w, cancel: cancel}
 	}
-	body := &inProcessBody{conn: near, writer: w, stop: context.AfterFunc(ctx, func() { near.Close() })}
 	return &http.Response{Status: http.StatusText(w.status), StatusCode: w.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: w.sent, ContentLength: -1, Body: body, Request: r}, nil
 }
@@ -54,7 +63,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 type inProcessBody struct {
 	conn   net.Conn
 	writer *inProcessWriter
-	stop   func() bool
+	cancel context.CancelFunc // of the handler's context
 }
 
 func (b *inProcessBody) Read(p []byte) (int, error) {
@@ -66,8 +75,48 @@ func (b *inProcessBody) Read(p []byte) (int, error) {
 }
 
 func (b *inProcessBody) Close() error {
-	b.stop()
+	b.cancel()
 	return b.conn.Close()
+}
+
+// partsBody is the body of an answer that its handler has handed over.
+type partsBody struct {
+	parts  <-chan []byte
+	rest   []byte // of a part that is read
+	cancel context.CancelFunc
+}
+
+func (b *partsBody) Read(p []byte) (int, error) {
+	if len(b.rest) == 0 {
+		b.rest = <-b.parts
+	}
+	if len(b.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo, so that a reader that waits for a part needs no buffer.
+func (b *partsBody) WriteTo(w io.Writer) (written int64, err error) {
+	if len(b.rest) == 0 {
+		b.rest = <-b.parts
+	}
+	for len(b.rest) > 0 {
+		n, err := w.Write(b.rest)
+		written += int64(n)
+		if err != nil {
+			return written, err
+		}
+		b.rest = <-b.parts
+	}
+	return written, nil
+}
+
+func (b *partsBody) Close() error {
+	b.cancel()
+	return nil
 }
 
 // inProcessWriter is the http.ResponseWriter of a handler.
@@ -76,6 +125,7 @@ type inProcessWriter struct {
 	header http.Header
 	sent   http.Header // header as it was at WriteHeader
 	status int
+	parts  <-chan []byte // the body, if it was handed over
 	failed bool          // set before conn is closed
 	ready  chan struct{} // closed when status is set, or the handler has ended
 }
@@ -96,6 +146,12 @@ func (w *inProcessWriter) Write(p []byte) (int, error) {
 
 // Flush implements http.Flusher. A write has arrived when it returns.
 func (w *inProcessWriter) Flush() { w.WriteHeader(http.StatusOK) }
+
+// TakeOver is for httpkit.HandOver.
+func (w *inProcessWriter) TakeOver(parts <-chan []byte) {
+	w.parts = parts
+	w.WriteHeader(http.StatusOK)
+}
 
 // SetWriteDeadline is for http.ResponseController.
 func (w *inProcessWriter) SetWriteDeadline(t time.Time) error { return w.conn.SetWriteDeadline(t) }

@@ -1,11 +1,12 @@
 package portal
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -85,13 +86,7 @@ func (p *Portal) eventFor(overview []byte) ([]byte, error) {
 func showEvents(v *visit) error {
 	ctx, cancel := context.WithCancel(v.ctx)
 	defer cancel()
-	go func() { // a server that stops waits for its answers
-		select {
-		case <-httpkit.Stopping(v.r.Context()):
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	defer context.AfterFunc(httpkit.Stopping(v.r.Context()), cancel)() // a server that stops waits for its answers
 	resp, err := v.api.FollowOverview(ctx, nil)
 	if err != nil {
 		return err
@@ -102,34 +97,72 @@ func showEvents(v *visit) error {
 	if v.r.Method == http.MethodHead {
 		return nil
 	}
-	rc := http.NewResponseController(v.w)
-	if err := rc.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := http.NewResponseController(v.w).SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, maxEvent)
-	for lines.Scan() {
-		out := keepAlive
-		switch data, isData := bytes.CutPrefix(lines.Bytes(), []byte("data: ")); {
-		case isData:
-			if out, err = v.portal.eventFor(data); err != nil {
-				v.portal.cfg.Log.Error("an event of the main server cannot be shown", "error", err)
-				return nil
-			}
-		case !bytes.HasPrefix(lines.Bytes(), []byte(":")):
-			continue
-		}
-		if err := rc.SetWriteDeadline(time.Now().Add(eventWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return nil
-		}
-		if _, err := v.w.Write(out); err != nil {
-			return nil
-		}
-		if rc.Flush() != nil {
-			return nil
-		}
+	var buffer []byte
+	if _, ok := resp.Body.(io.WriterTo); !ok { // the main server is in another process
+		buffer = make([]byte, 4<<10)
+	}
+	_, err = io.CopyBuffer(&eventRelay{portal: v.portal, to: v.w}, resp.Body, buffer)
+	if errors.Is(err, errEvent) {
+		v.portal.cfg.Log.Error("an event of the main server cannot be shown", "error", err)
 	}
 	return nil
+}
+
+var errEvent = errors.New("the event is not an overview")
+
+// eventRelay takes what the main server sends, and gives a browser its own event for each.
+type eventRelay struct {
+	portal *Portal
+	to     http.ResponseWriter
+	rest   []byte // of a line that has not ended
+}
+
+// Write implements io.Writer.
+func (e *eventRelay) Write(p []byte) (int, error) {
+	data := p
+	if len(e.rest) > 0 {
+		data = append(e.rest, p...)
+	}
+	for {
+		line, after, ended := bytes.Cut(data, []byte("\n"))
+		if !ended {
+			break
+		}
+		if err := e.line(line); err != nil {
+			return 0, err
+		}
+		data = after
+	}
+	if len(data) > maxEvent {
+		return 0, fmt.Errorf("%w: a line of more than %d bytes", errEvent, maxEvent)
+	}
+	e.rest = append(e.rest[:0], data...)
+	return len(p), nil
+}
+
+// line relays a line of the main server's events.
+func (e *eventRelay) line(line []byte) error {
+	out := keepAlive
+	switch data, isData := bytes.CutPrefix(line, []byte("data: ")); {
+	case isData:
+		var err error
+		if out, err = e.portal.eventFor(data); err != nil {
+			return fmt.Errorf("%w: %w", errEvent, err)
+		}
+	case !bytes.HasPrefix(line, []byte(":")):
+		return nil
+	}
+	rc := http.NewResponseController(e.to)
+	if err := rc.SetWriteDeadline(time.Now().Add(eventWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if _, err := e.to.Write(out); err != nil {
+		return err
+	}
+	return rc.Flush()
 }
 
 var keepAlive = []byte(":\n\n")

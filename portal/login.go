@@ -1,10 +1,9 @@
 package portal
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -46,7 +45,11 @@ func (v *visit) loginForm(status int, email string, problems fieldErrors) error 
 		{Name: "password", Label: "Password", Kind: "password", Autocomplete: "current-password", Max: 200, Required: true, Focus: email != ""},
 		{Name: "next", Kind: "hidden", Value: v.next()},
 	}}.with(problems)}
-	if v.r.URL.Query().Get("expired") != "" {
+	switch v.r.URL.Query().Get("expired") {
+	case "":
+	case notSent:
+		view.Notice = "You are not logged in any more, so nothing of what you sent was done. Log in to go back to that page."
+	default:
 		view.Notice = "Your session has ended. Log in to go on where you were."
 	}
 	return v.renderStatus(status, "login", view)
@@ -55,47 +58,40 @@ func (v *visit) loginForm(status int, email string, problems fieldErrors) error 
 // next is where a login leads.
 func (v *visit) next() string { return v.portal.local(v.r.FormValue("next")) }
 
-// credentials are what a login needs. Between its two steps the browser keeps them, sealed
-// with a key that this process forgets.
-type credentials struct {
-	Email, Password string
-	Next            string
-	Until           time.Time
+// halfLogin is a login whose code is asked for. The browser keeps it, so that any portal can go on.
+type halfLogin struct {
+	Token string
+	Next  string
 }
 
 func logIn(v *visit) error {
-	c := credentials{Email: v.r.FormValue("email"), Password: v.r.FormValue("password"), Next: v.next()}
-	err := v.openSession(c, "")
-	if hasCode(err, httpkit.CodeSecondFactor) {
-		c.Until = v.portal.cfg.Now().Add(loginTime)
-		if err := v.sealCookie(loginCookie, c, loginTime); err != nil {
+	email := v.r.FormValue("email")
+	v.token = "" // an old session, which may have ended, has no part in a new one
+	r, err := v.api.LogInWithResponse(v.ctx, mainapi.Credentials{Email: email, Password: v.r.FormValue("password")})
+	v.portal.countLogin(err)
+	if err == nil {
+		return v.logInAs(r.JSON201, v.next())
+	}
+	if e, ok := errors.AsType[*apiError](err); ok && e.Problem.SecondFactorToken != "" {
+		half, err := json.Marshal(halfLogin{e.Problem.SecondFactorToken, v.next()})
+		if err != nil {
 			return err
 		}
+		v.setCookie(loginCookie, base64.RawURLEncoding.EncodeToString(half), loginTime)
 		return v.redirect("/login/code")
 	}
-	return v.loginRefused(err, func(problems fieldErrors) error { return v.loginForm(http.StatusUnauthorized, c.Email, problems) })
+	return v.loginRefused(err, func(problems fieldErrors) error { return v.loginForm(http.StatusUnauthorized, email, problems) })
 }
 
 // loginTime is how long the second step of a login may take.
 const loginTime = 5 * time.Minute
 
-// openSession logs in and sends the reader on.
-func (v *visit) openSession(c credentials, code string) error {
-	v.token = "" // an old session, which may have ended, has no part in a new one
-	r, err := v.api.LogInWithResponse(v.ctx, mainapi.Credentials{Email: c.Email, Password: c.Password, Code: code})
-	v.portal.countLogin(err)
-	if err != nil {
-		return err
-	}
-	return v.logInAs(r.JSON201, c.Next)
-}
-
 // logInAs begins a session in the browser.
 func (v *visit) logInAs(s *mainapi.OpenedSession, next string) error {
 	v.setCookie("", s.Token, s.ExpiresAt.Sub(v.portal.cfg.Now()))
-	if _, err := v.r.Cookie(v.portal.cookieName(loginCookie)); err == nil {
-		v.setCookie(loginCookie, "", -time.Second)
-	}
+	v.dropCookie(loginCookie)
+	v.dropCookie(flashCookie)
+	v.dropCookie(givenCookie)
 	return v.redirect(next)
 }
 
@@ -133,8 +129,8 @@ func (v *visit) loginRefused(err error, show func(fieldErrors) error) error {
 }
 
 func showCode(v *visit) error {
-	if _, ok := v.unsealLogin(); !ok {
-		return v.redirect("/login?expired=1")
+	if _, ok := v.halfLogin(); !ok {
+		return v.redirect(toLoginPath("/", sessionEnded))
 	}
 	return v.codeForm(http.StatusOK, nil)
 }
@@ -146,53 +142,30 @@ func (v *visit) codeForm(status int, problems fieldErrors) error {
 }
 
 func logInWithCode(v *visit) error {
-	c, ok := v.unsealLogin()
+	half, ok := v.halfLogin()
 	if !ok {
-		return v.redirect("/login?expired=1")
+		return v.redirect(toLoginPath("/", sessionEnded))
 	}
-	err := v.openSession(c, v.r.FormValue("code"))
+	v.token = ""
+	r, err := v.api.LogInWithCodeWithResponse(v.ctx, mainapi.SecondFactorLogin{Token: half.Token, Code: v.r.FormValue("code")})
+	v.portal.countLogin(err)
+	switch {
+	case err == nil:
+		return v.logInAs(r.JSON201, v.portal.local(half.Next))
+	case hasCode(err, httpkit.CodeAuthentication): // it took too long
+		v.dropCookie(loginCookie)
+		return v.redirect(toLoginPath(v.portal.local(half.Next), sessionEnded))
+	}
 	return v.loginRefused(err, func(problems fieldErrors) error { return v.codeForm(http.StatusUnauthorized, problems) })
 }
 
-// sealCookie gives a value to the browser to keep, which it cannot read or change.
-func (v *visit) sealCookie(name string, value any, keep time.Duration) error {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	aead, err := v.portal.aead()
-	if err != nil {
-		return err
-	}
-	v.setCookie(name, base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, data, []byte(name))), keep)
-	return nil
-}
-
-func (v *visit) unsealLogin() (c credentials, ok bool) {
+func (v *visit) halfLogin() (half halfLogin, ok bool) {
 	cookie, err := v.r.Cookie(v.portal.cookieName(loginCookie))
 	if err != nil {
-		return c, false
+		return half, false
 	}
 	data, err := base64.RawURLEncoding.DecodeString(cookie.Value)
-	if err != nil {
-		return c, false
-	}
-	aead, err := v.portal.aead()
-	if err != nil {
-		return c, false
-	}
-	if data, err = aead.Open(nil, nil, data, []byte(loginCookie)); err != nil || json.Unmarshal(data, &c) != nil {
-		return c, false
-	}
-	return c, v.portal.cfg.Now().Before(c.Until)
-}
-
-func (p *Portal) aead() (cipher.AEAD, error) {
-	block, err := aes.NewCipher(p.key[:])
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
+	return half, err == nil && json.Unmarshal(data, &half) == nil && half.Token != ""
 }
 
 // showLogout asks first: an address that others can make a browser open logs nobody out.
@@ -207,6 +180,8 @@ func logOut(v *visit) error {
 		}
 	}
 	v.setCookie("", "", -time.Second)
+	v.dropCookie(flashCookie)
+	v.dropCookie(givenCookie)
 	return v.redirect("/login")
 }
 
@@ -220,14 +195,20 @@ func chooseTheme(v *visit) error {
 	return v.redirect(v.back())
 }
 
-// toLoginPath is the login that leads back to an address.
-func toLoginPath(next string, expired bool) string {
+// Why somebody is asked to log in: values of "expired" in the address of the login.
+const (
+	sessionEnded = "1"
+	notSent      = "form"
+)
+
+// toLoginPath is the login that leads back to an address. why is empty if it explains itself.
+func toLoginPath(next, why string) string {
 	query := url.Values{}
 	if next != "/" {
 		query.Set("next", next)
 	}
-	if expired {
-		query.Set("expired", "1")
+	if why != "" {
+		query.Set("expired", why)
 	}
 	if len(query) == 0 {
 		return "/login"

@@ -16,9 +16,10 @@ var readers = []sealmq.Role{admin, userManager, user}
 
 type messageView struct {
 	mainapi.Message
-	State  state
-	Story  []storyItem
-	Number string
+	State state
+	Story []storyItem
+	// Hashed says that only a hash of the number is stored.
+	Hashed bool
 	// Text is there once it was asked for; ShowText is where to ask, for those who may.
 	Text     *string
 	Metadata string
@@ -36,6 +37,8 @@ type storyItem struct {
 	After time.Duration
 	// Now marks what has not happened yet.
 	Now bool
+	// Link is where something can be done about it, or empty.
+	Link *link
 }
 
 // message is a message as a story, without its text.
@@ -63,7 +66,14 @@ func (v *visit) messageView() (view messageView, err error) {
 	v.crumb = &link{"Messages", "/messages"}
 	v.title = cmp8(id)
 	view = messageView{Message: *m.JSON200, State: messageState(m.JSON200.Status)}
+	view.Hashed = strings.HasPrefix(view.SenderNumberMasked, "hash:")
 	view.Story = storyOf(&view.Message, t.JSON200.Events)
+	if next := &view.Story[len(view.Story)-1]; view.Status == queued && t.JSON200.Workers == 0 {
+		next.Tone, next.Title = "warn", "Waits: no worker is connected"
+		if v.may(staff) {
+			next.Link = &link{"Proxies and workers", v.portal.url("/admin/proxies")}
+		}
+	}
 	if v.may(readers) {
 		view.ShowText = v.portal.url("/messages", client, id, "text")
 	}
@@ -106,9 +116,12 @@ func storyOf(m *mainapi.Message, events []mainapi.TimelineEvent) (story []storyI
 		i := storyItem{At: e.At}
 		switch e.Event {
 		case mainapi.TimelineEventEventAccepted:
-			i.Title, i.Note = "Accepted from "+m.ClientID, "A proxy stored it in the queue."
-			if !m.Sealed {
+			i.Title, i.Note = "Accepted"+by(e.ProxyID)+" from "+m.ClientID, "A proxy stored it in the queue."
+			switch {
+			case !m.Sealed:
 				i.Note = "It came in clear from outside the proxies."
+			case e.ProxyID != "":
+				i.Note = "The proxy stored it in the queue."
 			}
 		case mainapi.TimelineEventEventFailed:
 			i.Tone, i.Title, i.Note = "warn", "Attempt "+number(e.Attempt)+by(e.WorkerID)+" failed", e.ErrorMessage
@@ -128,7 +141,7 @@ func storyOf(m *mainapi.Message, events []mainapi.TimelineEvent) (story []storyI
 	}
 	switch m.Status {
 	case queued:
-		story = append(story, storyItem{Now: true, Title: "Waits for a worker", Note: m.ErrorMessage})
+		story = append(story, storyItem{Now: true, Title: "Waits to be delivered", Note: m.ErrorMessage})
 	case processing:
 		story = append(story, storyItem{Now: true, Title: "A worker delivers it now"})
 	case failed:
@@ -139,11 +152,11 @@ func storyOf(m *mainapi.Message, events []mainapi.TimelineEvent) (story []storyI
 	return story
 }
 
-func by(worker string) string {
-	if worker == "" {
+func by(name string) string {
+	if name == "" {
 		return ""
 	}
-	return " by " + worker
+	return " by " + name
 }
 
 // messageText shows a message with its text. It is a POST, because that somebody reads is recorded.

@@ -106,13 +106,27 @@ func TestMessageIsAStory(t *testing.T) {
 	base := "/api/v1/clients/" + nasty + "/messages/m-1"
 	at := func(s int) time.Time { return testNow.Add(time.Duration(s-60) * time.Second) }
 	w.on("GET "+base, http.StatusOK, m)
-	w.on("GET "+base+"/timeline", http.StatusOK, mainapi.Timeline{Events: []mainapi.TimelineEvent{
-		{Event: "accepted", At: at(0)}, {Event: "failed", At: at(1), Attempt: 1, WorkerID: nasty, ErrorMessage: nasty}, {Event: "failed", At: at(31), Attempt: 9, Omitted: 7, WorkerID: "worker-2", ErrorMessage: "503"},
-		{Event: "given_up", At: at(40), Attempt: 10, WorkerID: "worker-2", ErrorMessage: "gone"}, {Event: "requeued", At: at(50)}}})
+	story := mainapi.Timeline{Workers: 1, Events: []mainapi.TimelineEvent{
+		{Event: "accepted", At: at(0), ProxyID: nasty}, {Event: "failed", At: at(1), Attempt: 1, WorkerID: nasty, ErrorMessage: nasty}, {Event: "failed", At: at(31), Attempt: 9, Omitted: 7, WorkerID: "worker-2", ErrorMessage: "503"},
+		{Event: "given_up", At: at(40), Attempt: 10, WorkerID: "worker-2", ErrorMessage: "gone"}, {Event: "requeued", At: at(50)}}}
+	w.on("GET "+base+"/timeline", http.StatusOK, story)
 	w.on("GET "+base+"/content", http.StatusOK, mainapi.MessageContent{MessageID: "m-1", ClientID: m.ClientID, Status: queued, MessageBody: nasty, Metadata: map[string]any{"k": nasty}})
 	page := "/messages/" + url.PathEscape(nasty) + "/m-1"
 	rec := w.browse(operator, page, nil)
-	want(t, rec, http.StatusOK, "7 further attempts failed", "Given up after 10 attempts", "Waits for a worker", "Your role does not read texts")
+	want(t, rec, http.StatusOK, "7 further attempts failed", "Given up after 10 attempts", "Waits to be delivered", "Your role does not read texts")
+	alone := story
+	alone.Workers = 0
+	w.on("GET "+base+"/timeline", http.StatusOK, alone)
+	want(t, w.browse(operator, page, nil), http.StatusOK, "Waits: no worker is connected", `href="/admin/proxies"`)
+	if rec := w.browse(user, page, nil); strings.Contains(rec.Body.String(), "/admin/proxies") {
+		t.Error("a user is sent to a page that is not for users")
+	}
+	w.on("GET "+base+"/timeline", http.StatusOK, story)
+	m.SenderNumberMasked = "hash:a0900ec0" // of the earlier system
+	w.on("GET "+base, http.StatusOK, m)
+	want(t, w.browse(user, page, nil), http.StatusOK, "hash:a0900ec0", "Only a hash of the number is stored")
+	m.SenderNumberMasked = "+491****0000"
+	w.on("GET "+base, http.StatusOK, m)
 	rec = w.browse(user, page, nil, "HX-Request", "true")
 	want(t, rec, http.StatusOK, "Show the text", "will be recorded")
 	golden := filepath.Join("testdata", "message.html")
@@ -185,8 +199,12 @@ func TestOperations(t *testing.T) {
 	w.on("GET /api/v1/clients", http.StatusOK, map[string]any{"items": []mainapi.ClientInfo{{ClientID: nasty, Domain: nasty, Status: "revoked", CreatedAt: testNow, MessagesLastDay: 1234}}})
 	want(t, w.browse(operator, "/admin/clients", nil), http.StatusOK, "Revoked", "1,234", "&lt;script&gt;")
 	w.on("GET /api/v1/clients/acme-01", http.StatusOK, mainapi.ClientInfo{ClientID: "acme-01", Domain: "shop", Status: "active", CreatedAt: testNow, Messages: 12})
-	want(t, w.browse(operator, "/admin/clients/acme-01", nil), http.StatusOK, "client_id=acme-01&amp;status=failed")
+	want(t, w.browse(operator, "/admin/clients/acme-01", nil), http.StatusOK, "client_id=acme-01&amp;status=failed", "/admin/certificates?client=acme-01&amp;status=all")
+	w.refuse("GET /api/v1/clients/lab-9", http.StatusNotFound, "not_found", "There is no such client")
+	w.on("GET /api/v1/certificates", http.StatusOK, mainapi.CertificatePage{Items: []mainapi.Certificate{}})
+	want(t, w.browse(operator, "/admin/clients/lab-9", nil), http.StatusNotFound, "There is no such client")
 	w.on("GET /api/v1/certificates", http.StatusOK, mainapi.CertificatePage{Items: []mainapi.Certificate{certificateOf("acme-01", 90)}})
+	wantRedirect(t, w.browse(operator, "/admin/clients/lab-9", nil), "/admin/certificates?client=lab-9&status=all")
 	want(t, w.browse(admin, "/admin/clients/acme-01", nil), http.StatusOK, "/admin/certificates/"+testFingerprint+"/revoke", "Cut it off")
 	if strings.Contains(w.browse(operator, "/admin/clients/acme-01", nil).Body.String(), "/revoke") {
 		t.Error("an operator is offered to revoke")

@@ -21,6 +21,9 @@ func (p *Portal) operationPages() []page {
 		{path: "/admin/proxies", title: "Proxies and workers", nav: "Proxies and workers", who: staff, show: (*visit).proxies},
 		{path: "/admin/log-level", who: admins, do: (*visit).setLogLevel},
 		{path: "/admin/database", title: "Database", nav: "Database", who: staff, show: (*visit).database},
+		{path: "/admin/backups", title: "Backups", nav: "Backups", who: admins, show: (*visit).backups},
+		{path: "/admin/db/backup", who: admins, do: (*visit).startBackup},
+		{path: "/admin/backups/{filename}", who: admins, show: (*visit).fetchBackup, long: true},
 		{path: "/admin/data-retention", title: "Retention", nav: "Retention", who: admins, show: (*visit).retention},
 		{path: "/admin/data-retention/cleanup", who: admins, do: (*visit).cleanUp},
 		{path: "/admin/audit", title: "Audit", nav: "Audit", who: staff, show: (*visit).auditLog},
@@ -249,7 +252,7 @@ func (v *visit) auditLog() error {
 
 // chainOf says in words how far the audit file is whole.
 func chainOf(c mainapi.AuditChain) *chainView {
-	view := &chainView{AuditChain: c, Tone: "good", Text: "The audit file is whole: " + plural(c.Records, "record") + ", denied attempts among them. The list below is of the database, and can have fewer."}
+	view := &chainView{AuditChain: c, Tone: "good", Text: "The audit file is whole: " + plural(c.Records, "record") + ", denied attempts among them. The list below is of the database, and has fewer: of a broker on another machine, only what is done in the portal."}
 	if !c.Whole {
 		view.Tone, view.BrokenAt = "bad", c.Records+1
 		view.Text = "The audit file is broken at line " + number(view.BrokenAt) + ": " + c.Broken + ". The " + plural(c.Records, "record") + " before it are whole."

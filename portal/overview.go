@@ -38,7 +38,7 @@ type liveView struct {
 	Figures   []figure
 	Steps     []startStep // of the first start; none once a message was delivered
 	Attention []attention
-	Parts     []state
+	Parts     []part
 	Refusals  []refusal
 }
 
@@ -66,6 +66,12 @@ type attention struct {
 	Tone, Text string
 	Since      time.Time
 	Link       *link
+}
+
+// part is the state of a part of the system, and the page about it.
+type part struct {
+	state
+	Path string
 }
 
 // refusal is a request that was not let in.
@@ -129,7 +135,7 @@ func (p *Portal) liveView(o *mainapi.Overview) liveView {
 	for i := range o.Attention {
 		a := &o.Attention[i]
 		line := attention{toneOf(mainapi.Level(a.Level)), a.Text, a.Since, p.actionFor(a)}
-		if a.Code == "certificate_ends" || a.Code == "messages_failed" {
+		if a.Code == "certificate_ends" || a.Code == "messages_failed" || a.Code == "queue_idle" {
 			line.Since = time.Time{} // the text has a time
 		}
 		view.Attention = append(view.Attention, line)
@@ -138,7 +144,10 @@ func (p *Portal) liveView(o *mainapi.Overview) liveView {
 	for i := range o.Refusals {
 		e := &o.Refusals[i]
 		reason, _ := e.Details["reason"].(string)
-		view.Refusals = append(view.Refusals, refusal{e.At, cmp.Or(e.ClientID, "Somebody without a certificate"), e.IPAddress, reason})
+		if n, _ := e.Details["attempts"].(float64); n > 1 {
+			reason += ", " + number(int64(n)) + " times"
+		}
+		view.Refusals = append(view.Refusals, refusal{e.At, cmp.Or(e.ClientID, "Somebody unknown"), e.IPAddress, reason})
 	}
 	return view
 }
@@ -186,8 +195,9 @@ func (p *Portal) actionFor(a *mainapi.Attention) *link {
 }
 
 // partsOf is the strip of the parts' states. Only what is not as it should be has a tone.
-func partsOf(o *mainapi.Overview) []state {
-	var parts []state
+func partsOf(o *mainapi.Overview) []part {
+	const components, storage = "/admin/proxies", "/admin/database"
+	var parts []part
 	roles := []struct {
 		role      mainapi.ComponentRole
 		one, many string
@@ -196,7 +206,7 @@ func partsOf(o *mainapi.Overview) []state {
 		{mainapi.ComponentRoleBroker, "Broker", "Brokers"}, {mainapi.ComponentRoleMain, "Main server", "Main servers"}, {mainapi.ComponentRolePortal, "Portal", "Portals"},
 	}
 	for _, r := range roles {
-		online, all := 0, 0
+		online, all, counted := 0, 0, r.role == mainapi.ComponentRoleWorker || r.role == mainapi.ComponentRoleProxy
 		for i := range o.Components {
 			if o.Components[i].Role == r.role {
 				all++
@@ -207,29 +217,29 @@ func partsOf(o *mainapi.Overview) []state {
 		}
 		s := state{"", r.one}
 		switch {
-		case all == 0 && (r.role == mainapi.ComponentRoleWorker || r.role == mainapi.ComponentRoleProxy):
+		case all == 0 && counted:
 			s = state{"warn", "No " + string(r.role) + " yet"}
 		case all == 0:
 			continue
 		case online < all:
 			s.Tone = "bad"
 			fallthrough
-		case all > 1:
+		case all > 1 || counted:
 			s.Text = r.many + " " + number(online) + "/" + number(all)
 		}
-		parts = append(parts, s)
+		parts = append(parts, part{s, components})
 	}
 	database := state{"bad", "Database does not answer"}
 	if o.Database != nil {
 		database = state{"", "Database " + took(time.Duration(o.Database.AnswerSeconds*float64(time.Second)))}
 	}
-	parts = append(parts, database)
+	parts = append(parts, part{database, storage})
 	if d := o.Disk; d != nil && d.TotalBytes > 0 {
 		tone := ""
 		if slices.ContainsFunc(o.Attention, func(a mainapi.Attention) bool { return a.Code == "disk_low" }) {
 			tone = "bad"
 		}
-		parts = append(parts, state{tone, "Disk " + strconv.Itoa(int(100*float64(d.FreeBytes)/float64(d.TotalBytes))) + " % free"})
+		parts = append(parts, part{state{tone, "Disk " + strconv.Itoa(int(100*float64(d.FreeBytes)/float64(d.TotalBytes))) + " % free"}, storage})
 	}
 	return parts
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -29,7 +31,7 @@ func exampleOverview() mainapi.Overview {
 			{Role: mainapi.ComponentRoleWorker, Name: "w-1", State: mainapi.ComponentStateAway}, {Role: mainapi.ComponentRoleWorker, Name: "w-2", State: mainapi.ComponentStateOnline},
 			{Role: mainapi.ComponentRoleMain, Name: "main", State: mainapi.ComponentStateOnline},
 		},
-		Refusals: []mainapi.AuditEntry{{At: testNow, ClientID: "mallory", IPAddress: "192.0.2.7", Details: map[string]any{"reason": "Client certificate has been revoked"}}},
+		Refusals: []mainapi.AuditEntry{{At: testNow, ClientID: "mallory", IPAddress: "192.0.2.7", Details: map[string]any{"reason": "Client certificate has been revoked", "attempts": 2}}},
 		Database: &mainapi.DatabaseAnswer{AnswerSeconds: 0.003}, Disk: &mainapi.Disk{FreeBytes: 81, TotalBytes: 100},
 		Started: mainapi.Started{Certificate: true, Accepted: true, Delivered: true},
 	}
@@ -54,8 +56,8 @@ func TestOverviewParts(t *testing.T) {
 	const since = `<time datetime="2026-11-30T11:57:00Z" title="2026-11-30 11:57:00.000 UTC">11:57 UTC</time>`
 	for name, want := range map[string]string{
 		"overview-summary": `<p class="summary bad"><span class="dot bad"></span>No worker runs, and 412 messages wait. <span class="muted small">began ` + since + `</span></p>`,
-		"overview-parts": `<ul class="strip" aria-label="Parts"> <li><span class="dot bad"></span>Workers 1/2</li> <li><span class="dot warn"></span>No proxy yet</li> <li>Main server</li> ` +
-			`<li>Database 3 ms</li> <li>Disk 81 % free</li> </ul>`,
+		"overview-parts": `<ul class="strip" aria-label="Parts"> <li><a href="/admin/proxies"><span class="dot bad"></span>Workers 1/2</a></li> <li><a href="/admin/proxies"><span class="dot warn"></span>No proxy yet</a></li> ` +
+			`<li><a href="/admin/proxies">Main server</a></li> <li><a href="/admin/database">Database 3 ms</a></li> <li><a href="/admin/database">Disk 81 % free</a></li> </ul>`,
 		"overview-steps": ``,
 	} {
 		var b bytes.Buffer
@@ -79,7 +81,7 @@ func TestOverview(t *testing.T) {
 	w := newOverviewWorld(t, exampleOverview())
 	for _, path := range []string{"/admin/dashboard", "/admin/dashboard?hours=24", "/admin/dashboard?hours=evil"} {
 		rec := w.browse(operator, path, nil)
-		want(t, rec, http.StatusOK, "No worker runs, and 412 messages wait.", "The certificate of &lt;b&gt;proxy-2&lt;/b&gt; ends in 6 days", "Last refused", "mallory", `data-events="/events"`)
+		want(t, rec, http.StatusOK, "No worker runs, and 412 messages wait.", "The certificate of &lt;b&gt;proxy-2&lt;/b&gt; ends in 6 days", "Last refused", "mallory", "has been revoked, 2 times", `data-events="/events"`)
 		if strings.Contains(rec.Body.String(), "First steps") {
 			t.Errorf("%s has the first steps", path)
 		}
@@ -114,7 +116,10 @@ func TestEvents(t *testing.T) {
 			_ = json.NewEncoder(rw).Encode(account(admin))
 		default:
 			rw.Header().Set("Content-Type", "text/event-stream")
-			_, _ = rw.Write([]byte(": \n\nevent: overview\ndata: " + string(data) + "\n\n"))
+			// From another process an event comes in pieces.
+			for piece := range slices.Chunk([]byte(": \n\nevent: overview\ndata: "+string(data)+"\n\n"), 100) {
+				_, _ = rw.Write(piece)
+			}
 		}
 	})
 	w := newWorld(t, Config{API: InProcess(main)})
@@ -195,4 +200,26 @@ func TestHealthLine(t *testing.T) {
 		w.on("GET /api/v1/state", tc.status, tc.state)
 		want(t, w.browse(tc.role, "/profile/second-factor", nil), http.StatusOK, `<span class="health"><span class="dot `+tc.tone+`"></span><span>`+tc.says+`</span>`)
 	}
+}
+
+// TestStatisticsAge: statistics are never shown when they are older than the page says, also
+// after the look of another reader has failed.
+func TestStatisticsAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const path, request = "/admin/statistics", "GET /api/v1/statistics"
+		w := newWorld(t, Config{})
+		s := exampleStatistics()
+		w.on(request, http.StatusOK, s)
+		want(t, w.browse(operator, path, nil), http.StatusOK, "1,000")
+		s.Messages.Total = 2345
+		w.on(request, http.StatusOK, s)
+		want(t, w.browse(operator, path, nil), http.StatusOK, "1,000")
+		time.Sleep(time.Hour)
+		w.refuse(request, http.StatusServiceUnavailable, "service_unavailable", "The database does not answer")
+		for range 2 {
+			want(t, w.browse(operator, path, nil), http.StatusServiceUnavailable)
+		}
+		w.on(request, http.StatusOK, s)
+		want(t, w.browse(operator, path, nil), http.StatusOK, "2,345")
+	})
 }

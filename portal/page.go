@@ -40,8 +40,8 @@ type page struct {
 	who []sealmq.Role
 	// show answers GET and do answers POST. One may be nil.
 	show, do func(*visit) error
-	// stream says that its answer does not end by itself.
-	stream bool
+	// stream says that its answer does not end by itself, and long that it may take its time.
+	stream, long bool
 	// always lets accounts in that must change their password first.
 	always bool
 }
@@ -72,7 +72,7 @@ const pageTimeout = 20 * time.Second
 func (p *Portal) handler(pg *page, do func(*visit) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
-		if !pg.stream {
+		if !pg.stream && !pg.long {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, pageTimeout)
 			defer cancel()

@@ -55,6 +55,7 @@ func TestParts(t *testing.T) {
 		{"a dangerous act", "danger", dangerView{"Delete a queue?", []string{"Its 14 messages go."}, form{Action: "/mq/x", Submit: "Delete", Danger: true, Fields: []field{{Name: "confirm", Label: "Name", Match: hostile}}}}},
 		{"a toast", "toast", toast{"bad", hostile}},
 		{"a problem", "problem", problemView{Status: 503, Text: hostile, RequestID: "req_1", Retry: true, Home: true}},
+		{"a lock", "problem", problemView{Status: 429, Text: hostile, RequestID: "req_1", Home: true, Back: "/mq/profile", Until: testNow, Wait: "15 minutes", Locked: true}},
 	} {
 		fmt.Fprintf(&all, "<!-- %s -->\n", tc.name)
 		if err := w.portal.templates.ExecuteTemplate(&all, tc.part, tc.view); err != nil {
@@ -97,7 +98,7 @@ func TestWords(t *testing.T) {
 		{waitText(time.Second), "1 second"}, {waitText(89 * time.Second), "89 seconds"}, {waitText(15 * time.Minute), "15 minutes"},
 		{sinceText(time.Second), "a moment ago"}, {sinceText(3 * time.Minute), "3 min ago"}, {sinceText(72 * time.Hour), "3 days ago"},
 		{deviceOf("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/140.0 Safari/537.36 Edg/140.0"), "Edge on Windows"}, {deviceOf(""), "Unknown program"},
-		{joinText(", ", "a", "", "b"), "a, b"},
+		{joinText(", ", "a", "", "b"), "a, b"}, {sentence("There is no such client"), "There is no such client."}, {sentence("It is."), "It is."}, {sentence(""), ""},
 	} {
 		if tc.got != tc.want {
 			t.Errorf("%q, want %q", tc.got, tc.want)

@@ -1,7 +1,6 @@
 package portal
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"html/template"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sealmq/sealmq/internal/cached"
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
 
@@ -54,9 +54,10 @@ type Portal struct {
 	origins   *http.CrossOriginProtection
 	logins    *prometheus.CounterVec
 	health    healthLine
-	handouts  handouts
-	live      live
-	key       [32]byte // seals what a browser keeps for the portal
+	// statistics are for all who may open their page.
+	statistics cached.Value[*statisticsView]
+	handouts   handouts
+	live       live
 }
 
 // New returns a portal.
@@ -80,7 +81,6 @@ func New(cfg Config) (*Portal, error) {
 		return nil, fmt.Errorf("the path prefix %q is not like /sealmq", cfg.Prefix)
 	}
 	p := &Portal{cfg: cfg, origins: http.NewCrossOriginProtection(), caller: newCaller(cfg.API, cfg.Now)}
-	rand.Read(p.key[:])
 	if cfg.URL != "" {
 		u, err := url.Parse(cfg.URL)
 		if err == nil && (u.Scheme == "" || u.Host == "") {
@@ -110,8 +110,8 @@ func (p *Portal) Router() *httpkit.Router { return p.router }
 
 // pages are all pages, in the order of the navigation.
 func (p *Portal) pages() []page {
-	return slices.Concat(p.overviewPages(), p.loginPages(),
-		p.messagePages(), p.queuePages(), p.deadPages(), p.connectionPages(), p.certificatePages(),
+	return slices.Concat(p.overviewPages(), p.statisticsPages(), p.loginPages(),
+		p.messagePages(), p.queuePages(), p.deadPages(), p.connectionPages(), p.certificatePages(), p.enrolmentPages(),
 		p.exchangePages(), p.userPages(), p.clientPages(), p.operationPages(), p.searchPages(),
 		p.accountPages(), p.securityPages(), p.linkPages())
 }

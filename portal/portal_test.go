@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -91,7 +92,10 @@ func TestLogin(t *testing.T) {
 	}{
 		{401, "invalid_credentials", "E-mail address or password is wrong", 401},
 		{403, "account_inactive", "not active", 401},
-		{429, "account_locked", "Too many attempts", 401},
+		{429, "account_locked", "for this e-mail address were wrong", 429},
+		{429, "account_locked", "Try again in 15 minutes, at <time datetime=\"2026-11-30T12:15:00Z\"", 429},
+		{429, "account_locked", `<a href="/forgot-password">ask for a link by mail</a>`, 429},
+		{429, "rate_limit_exceeded", "from your network address were wrong", 429},
 		{503, "service_unavailable", "cannot do this now", 503},
 	} {
 		w.refuse(logIn, tc.status, tc.code, "")
@@ -100,22 +104,27 @@ func TestLogin(t *testing.T) {
 }
 
 func TestSecondFactorAtLogin(t *testing.T) {
-	const logIn = "POST /api/v1/sessions"
+	const goOn = "POST /api/v1/second-factor"
 	w := newWorld(t, Config{})
-	w.refuse(logIn, 401, "second_factor_required", "")
+	w.on("POST /api/v1/sessions", 401, map[string]any{"code": "second_factor_required", "second_factor_token": "half"})
 	rec := w.browse("", "/login", url.Values{"email": {"anna@example.com"}, "password": {"s3cr3t-word"}, "next": {"/profile"}})
 	wantRedirect(t, rec, "/login/code")
 	kept, _, _ := strings.Cut(cookie(rec, "__Host-sealmq-login"), ";")
-	if strings.Contains(kept, "s3cr3t") {
-		t.Fatalf("the browser keeps %q", kept)
+	if data, err := base64.RawURLEncoding.DecodeString(kept); err != nil || strings.Contains(string(data), "s3cr3t") {
+		t.Fatalf("the browser keeps %q, %v", data, err)
 	}
+	w = newWorld(t, Config{}) // another portal
+	w.refuse(goOn, 401, "second_factor_required", "")
 	wantRedirect(t, w.browse("", "/login/code", nil), "/login?expired=1")
 	wantRedirect(t, w.browse("", "/login/code", url.Values{"code": {"1"}}, "Cookie", "__Host-sealmq-login=forged"), "/login?expired=1")
 	want(t, w.browse("", "/login/code", url.Values{"code": {"1"}}, "Cookie", "__Host-sealmq-login="+kept), 401, "code is wrong")
-	w.on(logIn, http.StatusCreated, mainapi.OpenedSession{Token: "user", ExpiresAt: testNow.Add(1e9), Account: account(user)})
+	w.refuse(goOn, 401, "authentication_error", "")
+	rec = w.browse("", "/login/code", url.Values{"code": {"1"}}, "Cookie", "__Host-sealmq-login="+kept)
+	wantRedirect(t, rec, "/login?expired=1&next=%2Fprofile")
+	w.on(goOn, http.StatusCreated, mainapi.OpenedSession{Token: "user", ExpiresAt: testNow.Add(1e9), Account: account(user)})
 	rec = w.browse("", "/login/code", url.Values{"code": {"123456"}}, "Cookie", "__Host-sealmq-login="+kept)
 	wantRedirect(t, rec, "/profile")
-	if last := w.asked[len(w.asked)-1]; !strings.Contains(last, `"code":"123456"`) || !strings.Contains(last, `"password":"s3cr3t-word"`) {
+	if last := w.asked[len(w.asked)-1]; !strings.Contains(last, `"code":"123456"`) || !strings.Contains(last, `"token":"half"`) {
 		t.Errorf("the main server was asked %s", last)
 	}
 }
@@ -170,6 +179,49 @@ func TestExpiredSession(t *testing.T) {
 	wantRedirect(t, w.browse("expired", "/login", url.Values{"email": {"anna@example.com"}, "password": {"secret"}}), "/")
 }
 
+// TestOtherTab: a form of a page that is older than the logout, or than another account's login,
+// does nothing, and says why.
+func TestOtherTab(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.on("DELETE /api/v1/sessions", http.StatusNoContent, nil)
+	w.on("GET /api/v1/sessions", http.StatusOK, map[string]any{"items": []mainapi.Session{{ID: 1, Current: true}, {ID: 2}}})
+	w.on("GET /api/v1/me/activity", http.StatusOK, map[string]any{"items": []mainapi.Activity{}})
+	page := w.browse(admin, "/profile", nil).Body.String()
+	const field = `<input type="hidden" name="for_account" value="7">`
+	if forms := strings.Count(page, `method="post"`); forms == 0 || strings.Count(page, field) != forms {
+		t.Fatalf("%d forms, and %d say for whom they are\n%s", forms, strings.Count(page, field), page)
+	}
+	const path = "/profile/sessions/end-others"
+	send := func(session sealmq.Role, account string) *httptest.ResponseRecorder {
+		return w.browse(session, path, url.Values{"for_account": {account}, "secret": {"typed by Anna"}}, "Referer", "https://portal.example/profile?tab=1")
+	}
+	wantRedirect(t, send(admin, "7"), "/profile")
+	asked := len(w.asked)
+	rec := send(admin, "8")
+	want(t, rec, http.StatusConflict, "You are logged in with another account now", "Nothing of what you sent was done", `href="/profile?tab=1"`)
+	for _, request := range w.asked[asked:] {
+		if strings.HasPrefix(request, "DELETE") {
+			t.Errorf("the main server was asked %s", request)
+		}
+	}
+	if strings.Contains(rec.Body.String(), "typed by Anna") {
+		t.Error("the page keeps what the other account sent")
+	}
+	for _, session := range []sealmq.Role{"", "expired"} {
+		rec := send(session, "7")
+		wantRedirect(t, rec, "/login?expired=form&next=%2Fprofile%3Ftab%3D1")
+		want(t, w.browse("", rec.Header().Get("Location"), nil), http.StatusOK, "nothing of what you sent was done")
+	}
+	// A toast is for the account that it was made for.
+	w.on("DELETE /api/v1/sessions/current", http.StatusNoContent, nil)
+	w.on("POST /api/v1/sessions", http.StatusCreated, mainapi.OpenedSession{Token: "user", ExpiresAt: testNow.Add(1e9), Account: account(user)})
+	for path, form := range map[string]url.Values{"/logout": {}, "/login": {"email": {"bob@example.com"}, "password": {"secret"}}} {
+		if got := cookie(w.browse("", path, form, "Cookie", "__Host-sealmq=admin; __Host-sealmq-flash=x"), "__Host-sealmq-flash"); !strings.Contains(got, "Max-Age=0") {
+			t.Errorf("the toast stays after %s: %s", path, got)
+		}
+	}
+}
+
 type deadTransport struct{}
 
 func (deadTransport) RoundTrip(*http.Request) (*http.Response, error) {
@@ -181,6 +233,11 @@ func TestMainServerAway(t *testing.T) {
 	want(t, w.browse(admin, "/mq/logout", nil), http.StatusOK)
 	want(t, w.browse(admin, "/mq", nil), http.StatusServiceUnavailable, "cannot be reached", `http-equiv="refresh" content="5;url=/mq`)
 	want(t, w.browse("", "/health", nil), http.StatusOK, `"degraded"`)
+	rec := w.browse(admin, "/mq/admin/users/create", url.Values{"email": {"bob@example.com"}, "note": {"<b>"}, "password": {"typed-secret"}, "repeat": {"typed-secret"}, "code": {"123456"}, "confirm_password": {"typed-secret"}})
+	want(t, rec, http.StatusServiceUnavailable, "cannot be reached", "Send it again", `action="/mq/admin/users/create"`, `<input type="hidden" name="email" value="bob@example.com">`, `value="&lt;b&gt;"`, `name="password" type="password"`, `name="repeat" type="password"`)
+	if page := rec.Body.String(); strings.Contains(page, "typed-secret") || strings.Contains(page, "123456") || strings.Contains(page, `http-equiv="refresh"`) || strings.Contains(page, "by itself") {
+		t.Errorf("a secret stands in the page, or it goes away by itself:\n%s", page)
+	}
 }
 
 func TestErrorPages(t *testing.T) {

@@ -146,10 +146,10 @@ func optionFacts(q *mainapi.BrokerQueue, o *mainapi.BrokerQueueOptions) []fact {
 	}
 	ttl := "for ever"
 	if o.TTL != "" {
-		ttl = o.TTL
+		ttl = durationText(o.TTL)
 	}
 	return []fact{{"Owner", owner}, {"Open to", audience}, {"Most messages", limit(o.MaxMessages, number(o.MaxMessages))}, {"Most bytes", limit(o.MaxBytes, byteSize(o.MaxBytes))},
-		{"At a limit", full}, {"Messages wait", ttl}, {"Delivery limit", plural(o.DeliveryLimit, "attempt")}, {"Ack timeout", o.AckTimeout}, {"Prefetch", number(o.Prefetch)}, {"Accepts", accepts}}
+		{"At a limit", full}, {"Messages wait", ttl}, {"Delivery limit", plural(o.DeliveryLimit, "attempt")}, {"Ack timeout", durationText(o.AckTimeout)}, {"Prefetch", number(o.Prefetch)}, {"Accepts", accepts}}
 }
 
 func totalFacts(t *mainapi.BrokerQueueTotals) []fact {

@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"regexp"
 	"strconv"
 
 	"github.com/sealmq/sealmq/internal/httpkit"
@@ -51,6 +52,7 @@ type frameView struct {
 	Nav         navigation
 	Health      healthView
 	Query       string // what was searched for
+	SearchFor   string // what can be searched for
 	Version     string
 }
 
@@ -76,6 +78,9 @@ func (v *visit) renderStatus(status int, name string, view any) error {
 			f.Email, f.Role = string(v.account.Email), roleName(v.role())
 			f.Nav = v.portal.navigation(v.role(), v.page)
 			f.Health = v.portal.health.view(v)
+			if f.SearchFor = "Number or id"; v.may(staff) {
+				f.SearchFor = "Number, id, client, queue, serial"
+			}
 			if v.page.path == "/search" {
 				f.Query = v.r.URL.Query().Get("q")
 			}
@@ -85,8 +90,25 @@ func (v *visit) renderStatus(status int, name string, view any) error {
 			return err
 		}
 	}
-	v.write(status, b.Bytes())
+	content := b.Bytes()
+	if v.account != nil {
+		content = forAccount(content, v.account.ID)
+	}
+	v.write(status, content)
 	return nil
+}
+
+// accountField is the field of a form that says for whose eyes its page was made. In another tab
+// somebody else may have logged in since then.
+const accountField = "for_account"
+
+// postForm begins a form that is posted. Only templates begin one: what people typed stands
+// escaped in a page.
+var postForm = regexp.MustCompile(`<form [^>]*method="post"[^>]*>`)
+
+// forAccount puts accountField into each form of a page.
+func forAccount(page []byte, id int64) []byte {
+	return postForm.ReplaceAll(page, fmt.Appendf(nil, `$0<input type="hidden" name="%s" value="%d">`, accountField, id))
 }
 
 // again is the address that shows this page once more.

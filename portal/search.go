@@ -105,11 +105,11 @@ func groupsOf(f *mainapi.Found) (groups []foundGroup, only string) {
 	for i := range f.Messages {
 		m := &f.Messages[i]
 		rows[mainapi.FoundKindMessages] = append(rows[mainapi.FoundKindMessages], foundRow{Path: "/messages/" + url.PathEscape(m.ClientID) + "/" + url.PathEscape(m.MessageID),
-			Name: m.MessageID, Note: joinText(" · ", m.SenderNumberMasked, m.ClientID), State: string(m.Status), At: m.CreatedAt})
+			Name: m.MessageID, Note: joinText(" · ", m.SenderNumberMasked, m.ClientID), State: messageState(m.Status).Text, At: m.CreatedAt})
 	}
 	for _, c := range f.Clients {
 		rows[mainapi.FoundKindClients] = append(rows[mainapi.FoundKindClients], foundRow{Path: "/admin/clients/" + url.PathEscape(c.ClientID),
-			Name: c.ClientID, Note: joinText(" · ", string(c.Role), c.Domain), State: string(c.Status), At: c.CreatedAt})
+			Name: c.ClientID, Note: joinText(" · ", string(c.Role), c.Domain), State: clientState(c.Status).Text, At: c.CreatedAt})
 	}
 	for i := range f.Certificates {
 		c := &f.Certificates[i]

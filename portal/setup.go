@@ -16,15 +16,17 @@ func (p *Portal) linkPages() []page {
 	}
 }
 
+// showSetup asks first whether the link is good, so that nobody fills in a form in vain.
 func showSetup(v *visit) error {
+	v.secretAddress()
+	v.token = "" // as when somebody logs in
+	if _, err := v.api.CheckSetupWithResponse(v.ctx, mainapi.Link{Token: v.r.FormValue("token")}); err != nil {
+		return v.linkRefused(err, newSetupLink)
+	}
 	return v.setupForm(http.StatusOK, nil)
 }
 
 func (v *visit) setupForm(status int, problems fieldErrors) error {
-	v.secretAddress()
-	if v.r.FormValue("token") == "" {
-		return v.invalidLink("Make one with “sealmq user setup-link” on the main server's host.")
-	}
 	return v.renderStatus(status, "login", loginView{Notice: "Make the first administrator's account. It can make the others.",
 		Form: form{Action: v.portal.url("/setup"), Submit: "Set up", Wide: true, Fields: []field{
 			{Name: "name", Label: "Your name", Value: v.r.PostFormValue("name"), Autocomplete: "name", Max: 100, Required: true, Focus: true},
@@ -38,8 +40,19 @@ func (v *visit) setupForm(status int, problems fieldErrors) error {
 // secretAddress keeps an address with a secret in it from the pages that come next.
 func (v *visit) secretAddress() { v.w.Header().Set("Referrer-Policy", "no-referrer") }
 
-func (v *visit) invalidLink(remedy string) error {
-	return &pageError{http.StatusGone, "This link is not good any more", "It was used, or it has expired. " + remedy}
+// Where a new link comes from.
+const (
+	newSetupLink = "Make a new one with “sealmq user setup-link” on the main server's host. If there is an administrator already, ask for an account."
+	newResetLink = "Ask for a new one on the page “Forgotten your password?”, to which the login leads."
+)
+
+// linkRefused says of a link that is not good where a new one comes from. Other errors stay as
+// they are.
+func (v *visit) linkRefused(err error, remedy string) error {
+	if hasCode(err, httpkit.CodeInvalidLink) || hasCode(err, httpkit.CodeValidation) {
+		return &pageError{http.StatusGone, "This link is not good any more", "It was used, or it has expired, or a newer one has replaced it. " + remedy}
+	}
+	return err
 }
 
 func setUp(v *visit) error {
@@ -47,18 +60,15 @@ func setUp(v *visit) error {
 	if problems := v.repeated("password"); problems != nil {
 		return v.setupForm(http.StatusUnprocessableEntity, problems)
 	}
-	v.token = "" // as when somebody logs in
+	v.token = ""
 	r, err := v.api.SetUpWithResponse(v.ctx, mainapi.Setup{Token: v.r.FormValue("token"), Email: v.r.FormValue("email"), Name: v.r.FormValue("name"), Password: v.r.FormValue("password")})
 	if err == nil {
 		return v.logInAs(r.JSON201, "/")
 	}
-	if hasCode(err, httpkit.CodeInvalidLink) {
-		return v.invalidLink("Make one with “sealmq user setup-link” on the main server's host. If there is an administrator already, ask for an account.")
-	}
-	if problems, ok := invalid(err); ok {
+	if problems, ok := invalid(err); ok && !hasCode(err, httpkit.CodeInvalidLink) {
 		return v.setupForm(http.StatusUnprocessableEntity, problems)
 	}
-	return err
+	return v.linkRefused(err, newSetupLink)
 }
 
 func showForgot(v *visit) error {
@@ -77,13 +87,16 @@ func forgotPassword(v *visit) error {
 	return v.render("mail-sent", nil)
 }
 
-func showReset(v *visit) error { return v.resetForm(http.StatusOK, nil) }
+func showReset(v *visit) error {
+	v.secretAddress()
+	v.token = ""
+	if _, err := v.api.CheckResetWithResponse(v.ctx, mainapi.Link{Token: v.r.FormValue("token")}); err != nil {
+		return v.linkRefused(err, newResetLink)
+	}
+	return v.resetForm(http.StatusOK, nil)
+}
 
 func (v *visit) resetForm(status int, problems fieldErrors) error {
-	v.secretAddress()
-	if v.r.FormValue("token") == "" {
-		return v.invalidLink("Ask for a new one on the page “Forgotten your password?”.")
-	}
 	return v.renderStatus(status, "login", loginView{Notice: "All sessions of the account end.",
 		Form: form{Action: v.portal.url("/reset-password"), Submit: "Set password", Wide: true, Fields: []field{
 			newPasswordField("password", "New password"),
@@ -97,18 +110,16 @@ func resetPassword(v *visit) error {
 	if problems := v.repeated("password"); problems != nil {
 		return v.resetForm(http.StatusUnprocessableEntity, problems)
 	}
+	v.token = ""
 	_, err := v.api.ResetPasswordWithResponse(v.ctx, mainapi.PasswordReset{Token: v.r.PostFormValue("token"), NewPassword: v.r.PostFormValue("password")})
-	if hasCode(err, httpkit.CodeInvalidLink) {
-		return v.invalidLink("Ask for a new one on the page “Forgotten your password?”.")
-	}
-	if problems, ok := invalid(err); ok {
+	if problems, ok := invalid(err); ok && !hasCode(err, httpkit.CodeInvalidLink) {
 		if text := problems["new_password"]; text != "" {
 			problems["password"] = text
 		}
 		return v.resetForm(http.StatusUnprocessableEntity, problems)
 	}
 	if err != nil {
-		return err
+		return v.linkRefused(err, newResetLink)
 	}
 	return v.done("/login", "The password is set. Log in with it.")
 }

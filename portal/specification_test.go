@@ -52,16 +52,20 @@ var specifiedPages = []specified{
 		can:    map[string][]sealmq.Role{"/profile/password": everybody, "/profile/sessions/{id}/end": everybody, "/profile/second-factor": everybody, "/profile/tokens": everybody},
 		proofs: "TestSessionEnds TestSecondFactor TestTokens TestForcedPasswordChange"},
 	{row: "GET /admin/dashboard", path: "/admin/dashboard?hours=24", who: staff, shows: "Accepted|12,480|Delivered|12,068|Waiting|412|Failed|oldest 3 min|Workers 1/2", proofs: "TestOverview TestLiveOverview"},
+	{row: "GET /admin/dashboard: totals", path: "/admin/statistics", who: staff, shows: "24 hours|7 days|30 days|Accepted|1,000|Delivered|970|97.0 %|Failed|0.1 %|Waiting|Success rate|99.9 %|Mean time to delivery|350 ms|Clients|12|Active|11|Revoked|In the queue|29"},
 	{row: "GET /admin/users", path: "/admin/users?q=anna", who: managers, shows: "anna@example.com|Administrator|acme-01|active|Last login",
 		can: map[string][]sealmq.Role{"/admin/users/create": managers, "/admin/users/{id}/role": admins, "/admin/users/{id}/status": managers, "/admin/users/{id}/password": managers,
 			"/admin/users/{id}/client": admins, "/admin/users/{id}/delete": admins}, proofs: "TestUsers"},
 	{row: "GET /admin/certificates", path: "/admin/certificates?within=30", who: staff, shows: `<span class="badge bad">6 days left</span>|<span class="badge warn">14 days left</span>|acme-01|Issued|Expires|active`,
-		can:    map[string][]sealmq.Role{"/admin/certificates/new": admins, "/admin/certificates/{fingerprint}/revoke": admins, "/admin/certificates/{fingerprint}/renew": admins},
-		proofs: "TestCertificateLife TestIssueGivesTheKeyOnce TestRevoke TestKeyIsGivenOnce"},
+		can: map[string][]sealmq.Role{"/admin/certificates/new": admins, "/admin/certificates/{fingerprint}/revoke": admins, "/admin/certificates/{fingerprint}/renew": admins,
+			"/admin/enrolment/new": admins, "/admin/enrolment/{id}/delete": admins, "/admin/certificates/{fingerprint}/consent": admins},
+		proofs: "TestCertificateLife TestEnrolmentPages TestEnrolledInThePortal TestIssueGivesTheKeyOnce TestRevoke TestKeyIsGivenOnce"},
 	{row: "GET /admin/messages", path: "/admin/messages?client_id=acme-01", who: staff, shows: "acme-01|491****0000|Failed|Attempts|503", can: map[string][]sealmq.Role{"/messages/retry": admins}, proofs: "TestMessagesList TestRetries"},
 	{row: "GET /admin/proxies", path: "/admin/proxies", who: staff, shows: "w-1|Away|w-2|Online|Version|There since|Last heard of",
 		can: map[string][]sealmq.Role{"/admin/log-level": admins}, proofs: "TestOperations"},
 	{row: "GET /admin/database", path: "/admin/database", who: staff, shows: "message_system|5.0 GiB|5,000,000|Connections in use|db:3306", proofs: "TestOperations"},
+	{row: "GET /admin/backups", path: "/admin/backups", who: admins, shows: "backup_20261129_020000.zip|Complete|1.0 MiB|Next|every Sunday at 02:00|kept for 30 days|db:3306|keys are in no backup|sealmq restore /data/backups/backup_20261129_020000.zip|is not overwritten: name an empty one|Back up now",
+		can: map[string][]sealmq.Role{"/admin/db/backup": admins}, proofs: "TestBackups TestTasks"},
 	{row: "GET /admin/data-retention", path: "/admin/data-retention?days=90", who: admins, shows: "4,711|always stay", can: map[string][]sealmq.Role{"/admin/data-retention/cleanup": admins}, proofs: "TestOperations"},
 	{row: "GET /admin/queue", path: "/admin/queues", who: staff, shows: "message_queue|12,480", proofs: "TestBrokerPages TestQueuePages"},
 	{row: "GET /admin/queue: dead items, re-queue", path: "/admin/dead?queue=results.dead", who: staff, shows: "m-9|not readable|Died in|results", can: map[string][]sealmq.Role{"/admin/dead/return": admins, "/admin/queues/pause": admins, "/admin/queues/resume": admins},
@@ -84,6 +88,7 @@ func specifiedWorld(t *testing.T) *world {
 	for request, body := range map[string]any{
 		"GET /api/v1/overview":         o,
 		"GET /api/v1/overview/history": mainapi.History{From: testNow, To: testNow, Minutes: o.Minutes},
+		"GET /api/v1/statistics":       exampleStatistics(),
 		list:                           mainapi.MessagePage{Items: []mainapi.Message{m}, Total: mainapi.Total{Count: 1, Exact: true}},
 		"GET /api/v1/clients/acme-01/messages/m-1":          m,
 		"GET /api/v1/clients/acme-01/messages/m-1/timeline": mainapi.Timeline{Events: []mainapi.TimelineEvent{{Event: "given_up", At: testNow, Attempt: 10}}},
@@ -91,6 +96,7 @@ func specifiedWorld(t *testing.T) *world {
 		"GET /api/v1/me/activity":                           map[string]any{"items": []mainapi.Activity{{EventType: "user_login", At: testNow}}},
 		"GET /api/v1/users":                                 map[string]any{"items": []mainapi.Account{anna}},
 		"GET /api/v1/database":                              mainapi.Database{Kind: "mysql", Name: "message_system", Host: "db", Port: "3306", Bytes: 5 << 30, Rows: map[string]int64{"messages": 5_000_000}},
+		"GET /api/v1/backups":                               exampleBackups(),
 		"POST /api/v1/retention/preview":                    mainapi.RetentionResult{RetentionDays: 90, Cutoff: testNow, Messages: 4711},
 		"GET /api/v1/broker/queue":                          mainapi.BrokerQueueDetail{Queue: mainapi.BrokerQueue{Name: "results.dead", DeadLettersOf: "results"}},
 		"GET /api/v1/broker/queue/messages":                 mainapi.BrokerMessagePage{Items: []mainapi.BrokerMessage{{ID: "m-9", DeathReason: "not readable", DeathQueue: "results"}}},
@@ -100,10 +106,28 @@ func specifiedWorld(t *testing.T) *world {
 	} {
 		w.on(request, http.StatusOK, body)
 	}
+	w.on("POST /api/v1/passwords/reset/check", http.StatusNoContent, nil)
 	for i := range o.Refusals {
 		o.Refusals[i].EventType = "auth_denied"
 	}
 	return w
+}
+
+func exampleStatistics() (s mainapi.Statistics) {
+	s.Messages.Total, s.Messages.Delivered, s.Messages.Failed, s.Messages.Queued, s.Messages.Processing = 1000, 970, 1, 28, 1
+	s.Performance.SuccessRate, s.Performance.AvgDeliveryTimeSeconds = 970.0/971, 0.35
+	s.Clients.Total, s.Clients.Active, s.Clients.Revoked = 12, 11, 1
+	s.Queue = mainapi.QueueCounts{Ready: 28, Processing: 1}
+	return s
+}
+
+// TestPercent: what is almost all is not called all, and what is little not nothing.
+func TestPercent(t *testing.T) {
+	for share, want := range map[float64]string{0: "0 %", 1: "100 %", 0.5: "50.0 %", 0.9999: "> 99.9 %", 0.00001: "< 0.1 %", 0.001: "0.1 %"} {
+		if got := percent(share); got != want {
+			t.Errorf("%v is %s, want %s", share, got, want)
+		}
+	}
 }
 
 // TestPagesOfTheSpecification is specification 10.2 row by row: who gets which status, what the

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // What people type into forms: sizes and times with their units.
@@ -52,6 +53,23 @@ var timeUnits = map[string]struct {
 	times int
 	unit  string
 }{"d": {24, "h"}, "day": {24, "h"}, "days": {24, "h"}, "hour": {1, "h"}, "hours": {1, "h"}, "min": {1, "m"}, "minute": {1, "m"}, "minutes": {1, "m"}, "sec": {1, "s"}, "second": {1, "s"}, "seconds": {1, "s"}}
+
+// durationText is a duration of the API in words, in the largest unit that divides it.
+func durationText(text string) string {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Second {
+		return text
+	}
+	for _, u := range []struct {
+		of   time.Duration
+		word string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		if d%u.of == 0 {
+			return plural(int64(d/u.of), u.word)
+		}
+	}
+	return text
+}
 
 // durationOf makes of "7 days" what the API reads. Other texts are the API's to judge.
 func durationOf(text string) string {

@@ -23,4 +23,9 @@ func TestSizesThatPeopleType(t *testing.T) {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
+	for text, want := range map[string]string{"168h0m0s": "7 days", "24h0m0s": "1 day", "36h": "36 hours", "30s": "30 seconds", "1m30s": "90 seconds", "250ms": "250ms", "": ""} {
+		if got := durationText(text); got != want {
+			t.Errorf("%q is shown as %q, want %q", text, got, want)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,6 +75,9 @@ func (v *visit) admit() error {
 		return err
 	}
 	v.account = me.JSON200
+	if id := v.r.PostFormValue(accountField); v.r.Method == http.MethodPost && id != "" && id != strconv.FormatInt(v.account.ID, 10) {
+		return errOtherAccount
+	}
 	if v.account.MustChangePassword && !v.page.always {
 		return errChangePassword
 	}
@@ -164,10 +168,18 @@ func (v *visit) setCookie(name, value string, keep time.Duration) {
 	http.SetCookie(v.w, c)
 }
 
+// dropCookie removes a cookie if the browser has it.
+func (v *visit) dropCookie(name string) {
+	if _, err := v.r.Cookie(v.portal.cookieName(name)); err == nil {
+		v.setCookie(name, "", -time.Second)
+	}
+}
+
 const (
 	flashCookie = "flash"
 	themeCookie = "theme"
 	loginCookie = "login"
+	givenCookie = "given"
 )
 
 // toast is a short text about what was done.

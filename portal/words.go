@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sealmq/sealmq"
 )
@@ -174,6 +176,15 @@ func plural(n any, word string, words ...string) string {
 		return "1 " + word
 	}
 	return number(n) + " " + many
+}
+
+// sentence ends a text of the API, which has no full stop, as the portal's own do.
+func sentence(text string) string {
+	last, _ := utf8.DecodeLastRuneInString(text)
+	if text == "" || !unicode.IsLetter(last) && !unicode.IsDigit(last) {
+		return text
+	}
+	return text + "."
 }
 
 // joinText joins what is not empty.

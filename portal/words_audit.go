@@ -18,6 +18,9 @@ var auditEvents = []struct{ name, audit, own string }{
 	{"queue_requeued", "Queued dead letters again", ""},
 	{"dead_letters_returned", "Returned dead letters", ""},
 	{"data_cleanup", "Deleted old messages", ""},
+	{"backup_started", "Began a backup", ""},
+	{"backup_finished", "Ended a backup", ""},
+	{"backup_fetched", "Fetched a backup", ""},
 	{"log_level_changed", "Changed the level of the log", ""},
 	{"certificate_generated", "Issued a certificate", ""},
 	{"certificate_renewed", "Renewed a certificate", ""},
@@ -37,7 +40,14 @@ var auditEvents = []struct{ name, audit, own string }{
 	{"broker_queue_resumed", "Resumed a queue", ""},
 	{"broker_queue_purged", "Purged a queue", ""},
 	{"broker_queue_deleted", "Deleted a queue", ""},
+	{"broker_deleted", "Deleted a queue or an exchange", ""},
+	{"broker_messages_moved", "Moved messages to another queue", ""},
+	{"broker_key_written", "Wrote a key of the directory", ""},
+	{"broker_key_reset", "Reset a key of the directory", ""},
+	{"broker_restore_attested", "Attested a restore of the directory", ""},
 	{"broker_connection_closed", "Disconnected a client", ""},
+	{"broker_client_banned", "Banned a client for a while", ""},
+	{"broker_statistics_reset", "Reset the statistics of the broker", ""},
 	{"user_login", "Logged in", ""},
 	{"user_login_failed", "Failed to log in", "Wrong password or code"},
 	{"user_login_confirmed", "Confirmed the password", ""},
@@ -86,7 +96,7 @@ func eventText(name string) string {
 var detailWords = map[string]map[string]string{
 	"reason": {"keyCompromise": "lost or stolen", "cACompromise": "its authority was stolen", "cessationOfOperation": "no longer needed", "affiliationChanged": "the owner has changed", "superseded": "replaced by a new one",
 		"privilegeWithdrawn": "may not any more", "certificateHold": "on hold",
-		"invalid_credentials": "wrong password", "second_factor_required": "wrong code", "account_locked": "locked", "account_inactive": "the account is not active", "invalid_link": "the link is void"},
+		"invalid_credentials": "wrong password", "second_factor_required": "wrong code", "account_locked": "locked", "rate_limit_exceeded": "network address locked", "account_inactive": "the account is not active", "invalid_link": "the link is void"},
 	"role": {"admin": "administrator", "user_manager": "user manager"},
 }
 

@@ -61,7 +61,11 @@ func (w *world) on(request string, status int, body any) {
 
 // refuse plays an error of the main server.
 func (w *world) refuse(request string, status int, code, detail string) {
-	w.on(request, status, mainapi.Problem{Code: mainapi.ProblemCode(code), Detail: detail, Status: status, Title: http.StatusText(status)})
+	p := mainapi.Problem{Code: mainapi.ProblemCode(code), Detail: detail, Status: status, Title: http.StatusText(status)}
+	if status == http.StatusTooManyRequests {
+		p.RetryAfter = 15 * 60
+	}
+	w.on(request, status, p)
 }
 
 func account(role sealmq.Role) mainapi.Account {

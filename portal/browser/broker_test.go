@@ -181,7 +181,7 @@ func TestBrokerPages(t *testing.T) {
 		"exchanges": "/admin/exchanges", "exchange": "/admin/exchanges/show" + query("clinic"), "exchange-topic": "/admin/exchanges/show" + query("rules"),
 		"connections": "/admin/connections", "disconnect": "/admin/connections/1/disconnect?client=bob", "keys": "/admin/keys",
 	} {
-		b.look(folder, name, address)
+		b.look(folder, name, address, light, phone) // data has no colours of its own
 		if evaluate[bool](b, `!!document.querySelector("main script, main b")`) {
 			t.Errorf("%s: a name became an element", name)
 		}

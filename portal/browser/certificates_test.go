@@ -37,15 +37,19 @@ func (b *tab) downloads() string {
 // unpacked waits for a download and unpacks it beside itself.
 func (b *tab) unpacked(file string) string {
 	b.t.Helper()
-	var data []byte
+	for _, f := range b.saved(file).File {
+		b.save(filepath.Join(filepath.Dir(file), f.Name), f)
+	}
+	return filepath.Dir(file)
+}
+
+// saved waits for a zip that the browser saves.
+func (b *tab) saved(file string) *zip.Reader {
+	b.t.Helper()
 	for deadline := time.Now().Add(stepTimeout); ; {
-		var err error
-		if data, err = os.ReadFile(file); err == nil {
+		if data, err := os.ReadFile(file); err == nil {
 			if z, err := zip.NewReader(bytes.NewReader(data), int64(len(data))); err == nil {
-				for _, f := range z.File {
-					b.save(filepath.Join(filepath.Dir(file), f.Name), f)
-				}
-				return filepath.Dir(file)
+				return z
 			}
 		}
 		if time.Now().After(deadline) {
@@ -125,6 +129,8 @@ func TestCertificateLife(t *testing.T) {
 	}
 	b.open("/admin/certificates?status=revoked")
 	b.see("laptop-7", "1 found")
+	b.open("/admin/dashboard")
+	b.see("Last refused", "laptop-7", "Client certificate has been revoked")
 }
 
 // TestKeyIsGivenOnce without scripts: a second press of the same form shows nothing.

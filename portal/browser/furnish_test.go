@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -45,6 +46,36 @@ func (s *site) submitAs(client, sender, text string) string {
 	return answer.MessageID
 }
 
+// tryAs submits with a certificate that is refused, and waits until the overview knows.
+func (s *site) tryAs(client string) {
+	s.t.Helper()
+	p := ca.In(s.Data)
+	c, err := httpsClient(mtls.Files{Cert: p.Cert(client), Key: p.Key(client), CA: p.CA})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer c.CloseIdleConnections()
+	r, alert := c.Post("https://"+s.ProxyAddr+"/submit", "application/json", nil)
+	if alert == nil {
+		r.Body.Close()
+		if r.StatusCode != http.StatusForbidden {
+			s.t.Fatalf("%s is not refused: %s", client, r.Status)
+		}
+	}
+	for end := time.Now().Add(stepTimeout); ; <-time.After(100 * time.Millisecond) {
+		o, err := s.API.GetOverviewWithResponse(s.t.Context())
+		if err != nil || o.JSON200 == nil {
+			s.t.Fatalf("overview: %v", err)
+		}
+		if slices.ContainsFunc(o.JSON200.Refusals, func(e mainapi.AuditEntry) bool { return e.ClientID == client }) {
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("the overview does not say that %s was refused; its call ended with %v", client, alert)
+		}
+	}
+}
+
 // settled waits until n messages are in a state.
 func (s *site) settled(state pipeline.State, n int64) {
 	s.t.Helper()
@@ -58,6 +89,27 @@ func (s *site) settled(state pipeline.State, n int64) {
 		}
 		if time.Now().After(end) {
 			s.t.Fatalf("%d messages are %s, want %d", r.JSON200.Total.Count, state, n)
+		}
+	}
+}
+
+// backUp makes a backup.
+func (s *site) backUp() {
+	s.t.Helper()
+	r, err := s.API.StartBackupWithResponse(s.t.Context())
+	if err != nil || r.JSON202 == nil {
+		s.t.Fatalf("no backup: %v %s", err, r.Body)
+	}
+	for end := time.Now().Add(stepTimeout); ; {
+		list, err := s.API.ListBackupsWithResponse(s.t.Context())
+		if err != nil || list.JSON200 == nil {
+			s.t.Fatalf("backups: %v %s", err, list.Body)
+		}
+		if list.JSON200.Items[0].State == mainapi.BackupStateComplete {
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("the backup does not end: %s", list.Body)
 		}
 	}
 }
@@ -87,6 +139,7 @@ func (s *site) furnish() map[string]string {
 	for _, args := range [][]string{{"acme-01"}, {"clinic-7"}, {"lab-03", "--days", "6"}, {"stolen"}} {
 		s.run(append([]string{"cert", "issue"}, args...)...)
 	}
+	s.run("cert", "token", "laptop-3", "--server", "https://"+s.MainAddr)
 	s.run("cert", "revoke", "stolen", "--reason", "keyCompromise", "--force")
 	const delivered, failed = 12, 3
 	for i := range delivered {
@@ -119,6 +172,7 @@ func (s *site) furnish() map[string]string {
 		s.t.Fatalf("no retry: %v %s", err, job.Body)
 	}
 
+	s.backUp()
 	s.put(broker, "results", "r-1", "r-2", "r-3", "r-4")
 	s.kill("results", "signature is not valid", 4)
 	s.put(broker, "results", "r-5", "r-6")
@@ -146,8 +200,6 @@ func (s *site) furnish() map[string]string {
 	certificate := "/admin/certificates/" + certificates.JSON200.Items[0].Fingerprint
 	account := fmt.Sprintf("/admin/users/%d", bob.JSON201.ID)
 	return map[string]string{
-		"/setup":                                   "/setup?token=none",
-		"/reset-password":                          "/reset-password?token=none",
 		"/search":                                  "/search" + of("q", "results"),
 		"/messages/retry":                          "/messages/retry" + of("status", "failed"),
 		"/messages/{client}/{id}":                  "/messages/acme-01/" + waiting,

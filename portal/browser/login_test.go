@@ -8,25 +8,22 @@ import (
 func TestFirstPassword(t *testing.T) {
 	s := start(t)
 	b := newTab(t, s)
-	link, err := s.API.MakeSetupLinkWithResponse(t.Context())
-	if err != nil || link.JSON201 == nil {
-		t.Fatalf("no setup link: %v", err)
-	}
-	address := "/setup?token=" + link.JSON201.Token
+	old, address := s.setupPage(), s.setupPage()
+	b.open(old)
+	b.see("This link is not good any more", "sealmq user setup-link")
 	b.open(address)
 	b.send("name", "Anna", "email", adminEmail, "password", adminPassword, "repeat", "another one")
 	b.see("This differs from the first one.")
 	b.send("password", adminPassword, "repeat", adminPassword)
 	b.see("anna@example.com", "Healthy")
 	b.open(address)
-	b.send("name", "Eve", "email", "eve@example.com", "password", adminPassword, "repeat", adminPassword)
 	b.see("This link is not good any more")
 }
 
-// TestLoginAndLockout: a wrong password is refused, the fifth locks the account, and the page
-// that was asked for comes after the right one.
+// TestLoginAndLockout: a wrong password is refused, as many as are configured lock the account, and
+// the page that was asked for comes after the right one.
 func TestLoginAndLockout(t *testing.T) {
-	s := start(t)
+	s := start(t, "SEALMQ_MAIN_LOGIN_MAX_FAILURES=3", "SEALMQ_MAIN_LOGIN_LOCK=30m")
 	b := newTab(t, s)
 	s.setUp()
 	b.open("/profile/password?from=mail")
@@ -38,11 +35,13 @@ func TestLoginAndLockout(t *testing.T) {
 
 	other := newTab(t, s)
 	other.open("/login")
-	for range 5 {
+	for range 3 {
 		other.send("email", adminEmail, "password", "wrong")
 	}
 	other.send("email", adminEmail, "password", adminPassword)
-	other.see("Try again in")
+	other.see("Try again in 30 minutes, at", "passwords or codes for this e-mail address were wrong")
+	other.follow(`main a[href$="/forgot-password"]`)
+	other.at("/forgot-password")
 	b.open("/profile")
 	b.see("Administrator") // who is in stays in
 }
@@ -82,6 +81,9 @@ func TestWithoutScripts(t *testing.T) {
 	b.open("/profile")
 	b.follow(`form[action$="/end-others"] button`)
 	b.see("All other sessions have ended.")
+	b.open("/admin/backups")
+	b.follow(`form[action$="/admin/db/backup"] button`)
+	b.see("A backup is being made", "backup_")
 	b.click("details.account summary")
 	b.follow(`.side-foot button[value="dark"]`)
 	if got := evaluate[string](b, "document.documentElement.dataset.theme"); got != "dark" {

@@ -49,14 +49,14 @@ func TestFindAMessage(t *testing.T) {
 		t.Errorf("the address is %s", address)
 	}
 	b.follow(".list tbody tr .row-link")
-	b.see("Accepted from acme-01", "Delivered by", "will be recorded", m.MessageID)
+	b.see("Accepted by proxy from acme-01", "Delivered by", "will be recorded", m.MessageID)
 	b.follow("form[action$='/text'] button")
 	b.see(text, "is recorded in the audit log")
 	b.open("/admin/audit")
 	b.see("Read a message", adminEmail, "The audit file is whole")
 	if folder := os.Getenv("SCREENSHOTS"); folder != "" {
 		for _, path := range []string{"/messages", "/messages/acme-01/" + m.MessageID, "/admin/clients", "/admin/clients/acme-01", "/admin/database", "/admin/data-retention", "/admin/audit", "/admin/proxies"} {
-			b.look(folder, "filled"+path, path)
+			b.look(folder, "filled"+path, path, looks...)
 		}
 	}
 }

@@ -137,14 +137,23 @@ func (s *site) run(args ...string) string {
 	return out.String()
 }
 
-// setUp makes the first administrator.
-func (s *site) setUp() *mainapi.OpenedSession {
+// setupLink makes a setup link.
+func (s *site) setupLink() (token string) {
 	s.t.Helper()
 	link, err := s.API.MakeSetupLinkWithResponse(s.t.Context())
 	if err != nil || link.JSON201 == nil {
 		s.t.Fatalf("no setup link: %v %s", err, link.Body)
 	}
-	opened, err := s.API.SetUpWithResponse(s.t.Context(), mainapi.Setup{Token: link.JSON201.Token, Email: adminEmail, Name: "Anna", Password: adminPassword})
+	return link.JSON201.Token
+}
+
+// setupPage is the path of the page that a new setup link leads to.
+func (s *site) setupPage() string { s.t.Helper(); return "/setup?token=" + s.setupLink() }
+
+// setUp makes the first administrator.
+func (s *site) setUp() *mainapi.OpenedSession {
+	s.t.Helper()
+	opened, err := s.API.SetUpWithResponse(s.t.Context(), mainapi.Setup{Token: s.setupLink(), Email: adminEmail, Name: "Anna", Password: adminPassword})
 	if err != nil || opened.JSON201 == nil {
 		s.t.Fatalf("no administrator: %v %s", err, opened.Body)
 	}

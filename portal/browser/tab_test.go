@@ -21,7 +21,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"github.com/sealmq/sealmq/internal/testing/mariadb"
+	"github.com/sealmq/sealmq/internal/testing/server"
 )
 
 // chromium is the one browser of all tests. Each tab has its own cookies.
@@ -73,8 +73,8 @@ type tab struct {
 func newTab(t *testing.T, s *site) *tab {
 	t.Helper()
 	chromium.once.Do(startChromium)
-	if errors.Is(chromium.err, errNoBrowser) && os.Getenv(mariadb.RequireEnv) != "1" {
-		t.Skipf("%v; with %s=1 this is a failure", chromium.err, mariadb.RequireEnv)
+	if errors.Is(chromium.err, errNoBrowser) && !server.Required() {
+		t.Skipf("%v; with %s=1 this is a failure", chromium.err, server.RequireEnv)
 	}
 	if chromium.err != nil {
 		t.Fatal(chromium.err)

@@ -27,12 +27,13 @@
 		if (chart) chart.destroy();
 		plot.replaceChildren();
 		chart = new uPlot({
-			width: plot.clientWidth, height: plot.clientHeight, legend: { show: false }, padding: [8, 18, 0, 0],
+			width: plot.clientWidth, height: plot.clientHeight, legend: { show: false }, padding: [8, 0, 0, 0],
 			cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
 			scales: { y: { range: top }, waiting: { range: (u, min, max) => [0, Math.max(5, max * 2)] } },
 			axes: [
 				{ ...axis, grid: { show: false }, space: 70, size: 28, values: (u, list) => list.map((t) => time.format(t * 1000)) },
 				{ ...axis, size: 44, values: number },
+				{ ...axis, scale: "waiting", side: 1, size: 36, space: 60, grid: { show: false }, values: number },
 			],
 			series: [
 				{},
