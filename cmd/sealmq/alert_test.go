@@ -67,6 +67,7 @@ func TestAlerts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and starts a node")
 	}
+	t.Parallel() // it mostly waits
 	const key = "a secret of more than 16 bytes"
 	h := newHook(t, key)
 	w := newRolesWorld(t, pipelineproc.Config{})

@@ -46,7 +46,7 @@ broker at the end. Then drain it with --phase drain --dir FOLDER.`,
 	fl := cmd.Flags()
 	fl.IntVar(&f.Publishers, "publishers", 1, "number of publishers, each with its own connection")
 	fl.IntVar(&f.Consumers, "consumers", 1, "number of consumers, each with its own connection; 0 measures publishing alone")
-	fl.IntVar(&f.Size, "size", bench.DefaultSize, "size of a message's opaque body in bytes")
+	addSizeFlag(fl, &f.Size, "size", bench.DefaultSize, "`size` of a message's opaque body")
 	fl.IntVar(&f.Window, "window", bench.DefaultWindow, "maximum number of unconfirmed messages of a publisher")
 	fl.IntVar(&f.Prefetch, "prefetch", bench.DefaultPrefetch, "maximum number of unacknowledged messages of a consumer")
 	fl.IntVar(&f.Queues, "queues", 1, "number of queues to spread publishers and consumers over")

@@ -15,6 +15,7 @@ import (
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/mtls"
 )
@@ -65,7 +66,7 @@ func (b *benchBroker) prepareFolder(temporary bool) (err error) {
 			return fmt.Errorf("make a folder for the broker: %w", err)
 		}
 		b.temporary = true
-	} else if err := os.MkdirAll(b.data, 0o700); err != nil {
+	} else if err := durable.MkdirAll(durable.OS(), b.data, 0o700); err != nil {
 		return fmt.Errorf("make a folder for the broker: %w", err)
 	}
 	inMemory := false

@@ -39,6 +39,7 @@ type canaries struct {
 // and searches for the marks in everything that is printed, answered, logged, measured and
 // stored.
 func TestPipelineCanaries(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if testing.Short() {
 		t.Skip("it builds the program and starts a node")
 	}

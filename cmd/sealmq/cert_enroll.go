@@ -42,7 +42,7 @@ func newCertEnrollCmd() *cobra.Command {
 		Short: "Get a certificate for this machine with an enrolment token",
 		Long: `Make a key, have the main server's authority sign its certificate, and write both where the other commands look
 for them: in the folder of an identity, or in the data folder if the token is for a role of "sealmq serve".
-The token says whom to ask and which authority to believe, so nothing is trusted before; the key does not
+The token says whom to ask and which authority to trust, so nothing is trusted before; the key does not
 leave this machine. An interrupted enrolment can be repeated with the same token.
 
 The token is the content of --token-file, or what comes on standard input; in --token others on this machine

@@ -18,7 +18,7 @@ func newCertTokenCmd() *cobra.Command {
 		Use:   "token NAME",
 		Short: "Make a token with which a machine gets its certificate",
 		Long: `Make an enrolment token for a machine, which runs "sealmq cert enroll" with it. The key is made there and never
-leaves it. The token is shown once, is good once, and says which authority the machine has to believe.
+leaves it. The token is shown once, is good once, and says which authority the machine has to trust.
 
 The certificate has this name, role, hosts and lifetime, whatever the machine asks for. It is renewed by the
 machine itself, with the same lifetime, until the time of ca.renew_for is over.`,

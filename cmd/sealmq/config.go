@@ -3,8 +3,11 @@ package main
 import (
 	_ "embed"
 	"errors"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/backup"
 )
 
 // configExample explains every setting. Its values are the defaults.
@@ -28,6 +31,7 @@ type Config struct {
 	Log     LogConfig     `key:"log"`
 	Alerts  AlertsConfig  `key:"alerts"`
 	CA      CAConfig      `key:"ca"`
+	Backup  BackupConfig  `key:"backup"`
 
 	Pipeline PipelineConfig `key:"pipeline"`
 	Proxy    ProxyConfig    `key:"proxy"`
@@ -144,6 +148,14 @@ type CAConfig struct {
 	RenewFor   time.Duration `key:"renew_for" check:"1h..87600h"`
 }
 
+// BackupConfig says when a node with broker or main server backs itself up, and where.
+type BackupConfig struct {
+	Folder         string `key:"folder" check:"path"`
+	Schedule       string `key:"schedule"`
+	KeepDays       int    `key:"keep_days" check:"1..36_500"`
+	PassphraseFile string `key:"passphrase_file" check:"path"`
+}
+
 // MainConfig is the role that stores messages.
 type MainConfig struct {
 	Addr         string `key:"addr" check:"address"`
@@ -152,8 +164,10 @@ type MainConfig struct {
 	Unsealed     string `key:"unsealed" check:"refuse|take"`
 	Audit        string `key:"audit" check:"acts|messages"`
 
-	SessionIdle     time.Duration `key:"session_idle" check:"1m..720h"`
-	SessionLifetime time.Duration `key:"session_lifetime" check:"5m..8760h"`
+	SessionIdle      time.Duration `key:"session_idle" check:"1m..720h"`
+	SessionLifetime  time.Duration `key:"session_lifetime" check:"5m..8760h"`
+	LoginMaxFailures int           `key:"login_max_failures" check:"1..1000"`
+	LoginLock        time.Duration `key:"login_lock" check:"1m..24h"`
 }
 
 // PortalConfig is the role that shows pages to people. Without files of its own it has the
@@ -164,6 +178,12 @@ type PortalConfig struct {
 	Prefix string `key:"prefix"`
 	Cert   string `key:"cert" check:"path"`
 	Key    string `key:"key" check:"path"`
+
+	ACMEHosts     string `key:"acme_hosts"`
+	ACMEDirectory string `key:"acme_directory"`
+	ACMEEmail     string `key:"acme_email"`
+	ACMEAgree     string `key:"acme_agree" check:"yes|no"`
+	ACMECA        string `key:"acme_ca" check:"path"`
 
 	TrustedNetworks string `key:"trusted_networks"`
 }
@@ -205,12 +225,14 @@ type LogConfig struct {
 }
 
 // Validate reports every value that is not allowed and every contradiction, each with the
-// name of its key.
+// name of its key. A value that is not allowed is reported once, and not as a contradiction too.
 func (c *Config) Validate() error {
-	var p problems
+	var wrong, p problems
+	reported := map[string]bool{}
 	for _, f := range c.fields() {
 		if err := allowed(f); err != nil {
-			p.addf("%s: %w", f.key, err)
+			wrong.addf("%s: %w", f.key, err)
+			reported[f.key] = true
 		}
 	}
 	if c.Metrics.Addr == c.Server.Addr && !strings.HasSuffix(c.Server.Addr, ":0") {
@@ -218,6 +240,9 @@ func (c *Config) Validate() error {
 	}
 	p = append(p, c.Alerts.check(c.Mail.Host != "")...)
 	p = append(p, c.Redis.check()...)
+	if _, err := backup.ParseSchedule(c.Backup.Schedule); err != nil {
+		p.addf("backup.schedule: %w", err)
+	}
 	line := c.Server.MaxLineBytes
 	if c.Server.MaxMemoryBytes < 16*line {
 		p.addf("server.max_memory_bytes: must be at least 16 times server.max_line_bytes (%v)", line)
@@ -240,5 +265,10 @@ func (c *Config) Validate() error {
 	if (c.Portal.Cert == "") != (c.Portal.Key == "") {
 		p.addf("portal.cert and portal.key: must be set together")
 	}
-	return errors.Join(p...)
+	p = append(p, c.Portal.checkACME()...)
+	p = slices.DeleteFunc(p, func(err error) bool {
+		key, _, _ := strings.Cut(err.Error(), ":")
+		return reported[key]
+	})
+	return errors.Join(append(wrong, p...)...)
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline/mainclient"
-	"github.com/sealmq/sealmq/pipeline/records"
 )
 
 func newConfigCmd() *cobra.Command {
@@ -134,6 +133,9 @@ func checkConfig(cmd *cobra.Command, wanted []string) error {
 		}
 	}
 	s.warn(cmd)
+	if slices.Contains(wanted, "broker") && !slices.Contains(wanted, "main") && s.Pipeline.Main == "" {
+		notef(cmd, "role broker: pipeline.main: names no main server; set it if there is one, or this broker lets in what is revoked there")
+	}
 	if err := s.lacks(cmd.Context(), wanted); err != nil {
 		return errors.Join(out.Flush(), err)
 	}
@@ -151,10 +153,10 @@ func (s *settings) warn(cmd *cobra.Command) {
 
 // sections are what a role reads of the configuration, beside what all do.
 var sections = map[string][]string{
-	"broker": {"server", "storage", "dedup", "limits", "metrics"},
+	"broker": {"server", "storage", "dedup", "limits", "metrics", "backup", "pipeline.main", "ca"},
 	"proxy":  {"pipeline", "redis", "proxy", "ca"},
 	"worker": {"pipeline", "redis", "worker", "ca"},
-	"main":   {"pipeline", "redis", "main", "mail", "portal.url"},
+	"main":   {"pipeline", "redis", "main", "mail", "portal.url", "backup", "ca"},
 	"portal": {"pipeline.main", "portal", "main.session_idle", "main.session_lifetime", "ca"},
 }
 
@@ -196,16 +198,12 @@ func (c *Config) lacks(ctx context.Context, wanted []string) error {
 		}
 		for _, file := range []string{paths.Root, paths.Cert(name), paths.Key(name)} {
 			if !exists(file) && (file == paths.Root || !exists(paths.IntermediateKey)) {
-				p.addf("role %s: %s is missing; docs/tls-and-identity.md says what to copy from the host of the authority", role, file)
+				p.addf("role %s: %s is missing; docs/operations/apart.md says how to enroll this host", role, file)
 			}
 		}
 	}
 	if has("main") && c.Main.Database != "" {
-		database, err := c.Main.database()
-		if err == nil {
-			_, err = records.IsNew(ctx, records.Config{URL: database})
-		}
-		if err != nil {
+		if err := c.Main.checkDatabase(ctx); err != nil {
 			p.addf("role main: main.database: %w", err)
 		}
 	}
@@ -227,6 +225,11 @@ func (c *Config) lacks(ctx context.Context, wanted []string) error {
 	if has("portal") && c.Portal.Cert != "" {
 		if _, err := tls.LoadX509KeyPair(c.Portal.Cert, c.Portal.Key); err != nil {
 			p.addf("role portal: portal.cert: %w", err)
+		}
+	}
+	if has("portal") {
+		if _, err := openACME(&c.Portal, c.Data, nil); err != nil {
+			p.addf("role portal: %w", err)
 		}
 	}
 	return errors.Join(p...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -107,7 +108,11 @@ func (im *importer) walk(file, name string, n *yamlv3.Node) {
 			im.walk(file, strings.TrimPrefix(name+"."+n.Content[i].Value, "."), n.Content[i+1])
 		}
 	case yamlv3.ScalarNode, yamlv3.SequenceNode:
-		im.take(file, at, name, im.expand(n.Value), func(d documentName) bool { return d.yaml == name })
+		value := im.expand(n.Value)
+		if n.ShortTag() == "!!null" {
+			value = ""
+		}
+		im.take(file, at, name, value, func(d documentName) bool { return d.yaml == name })
 	default:
 		im.left = append(im.left, at+": "+name+": links between values are not understood; write the value itself")
 	}
@@ -148,18 +153,23 @@ func (im *importer) take(file, at, name, value string, is func(documentName) boo
 		leave("has more than one line")
 		return
 	}
-	before, first := maps.Clone(im.values), im.at[n.key+n.part]
+	values, secrets, first := maps.Clone(im.values), maps.Clone(im.secrets), im.at[n.key+n.part]
+	if n.part == "" {
+		delete(im.values, n.key) // so that what stands there after put is this value
+	}
 	err := n.put(im.values, value)
-	isNew := im.values[n.key] != before[n.key]
+	if set, ok := im.values[n.key]; err == nil && ok && (n.part == "" || set != values[n.key]) {
+		err = im.adapt(file, n.key)
+	} else {
+		im.values = values
+	}
+	isNew := !maps.Equal(im.values, values) || !maps.Equal(im.secrets, secrets)
 	if err == nil && isNew && first != "" {
 		err = fmt.Errorf("%s says otherwise, and counts", first)
 	}
-	if err == nil && isNew {
-		err = im.adapt(file, n.key)
-	}
 	if err != nil {
 		leave("%v", err)
-		im.values = before
+		im.values, im.secrets = values, secrets
 		return
 	}
 	if isNew {
@@ -179,7 +189,7 @@ func (im *importer) adapt(file, key string) error {
 	case "redis.password":
 		delete(im.values, key)
 		im.secret("redis.password_file", text)
-		im.at["redis.password_file"] = file
+		im.at["redis.password_file"] = cmp.Or(im.at["redis.password_file"], file)
 		return nil
 	case "main.database":
 		scheme, rest, _ := strings.Cut(text, "://")
@@ -190,7 +200,7 @@ func (im *importer) adapt(file, key string) error {
 					password = plain
 				}
 				im.secret("main.password_file", password)
-				im.at["main.password_file"] = file
+				im.at["main.password_file"] = cmp.Or(im.at["main.password_file"], file)
 			}
 			im.values[key] = scheme + "://" + user + rest[at:]
 		}
@@ -224,7 +234,7 @@ func (im *importer) secret(key, password string) {
 }
 
 // write writes the configuration and the secrets. The configuration comes last: while it is
-// not there, nothing uses the others.
+// not there, nothing uses the others. A secret that an interrupted call left is no obstacle.
 func (im *importer) write(force bool) error {
 	files := []string{im.out}
 	for file := range im.secrets {
@@ -232,6 +242,9 @@ func (im *importer) write(force bool) error {
 	}
 	slices.Sort(files)
 	for _, file := range files {
+		if secret, ok := im.secrets[file]; ok && holds(file, secret) {
+			continue
+		}
 		if _, err := os.Lstat(file); err == nil && !force {
 			return withHint(fmt.Errorf("%s is there already", file), "name another file with --out, or overwrite it with --force")
 		}
@@ -244,7 +257,7 @@ func (im *importer) write(force bool) error {
 		if err := durable.MkdirAll(durable.OS(), filepath.Dir(file), 0o700); err != nil {
 			return err
 		}
-		if err := durable.WriteFile(durable.OS(), file, []byte(secret+"\n"), 0o600); err != nil {
+		if err := durable.WriteFile(durable.OS(), file, secretText(secret), 0o600); err != nil {
 			return err
 		}
 	}
@@ -252,6 +265,15 @@ func (im *importer) write(force bool) error {
 		return err
 	}
 	return durable.WriteFile(durable.OS(), im.out, []byte(text), 0o600)
+}
+
+// secretText is the content of a secret's file.
+func secretText(secret string) []byte { return []byte(secret + "\n") }
+
+// holds reports whether a file has this secret already.
+func holds(file, secret string) bool {
+	b, err := durable.ReadFile(durable.OS(), file, maxConfigBytes)
+	return err == nil && bytes.Equal(b, secretText(secret))
 }
 
 // text is the new configuration, in the order of the example.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/rawbytes"
@@ -129,7 +130,11 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 		if pe, ok := errors.AsType[*fs.PathError](err); ok {
 			err = pe.Err
 		}
-		return nil, fmt.Errorf("read configuration %q: %w", path, err)
+		err = fmt.Errorf("read configuration %q: %w", path, err)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = withHint(err, `check --config and SEALMQ_CONFIG; "sealmq config example" prints a configuration to begin with`)
+		}
+		return nil, err
 	}
 	if len(b) > maxConfigBytes {
 		return nil, fmt.Errorf("read configuration %q: larger than %v", path, Size(maxConfigBytes))
@@ -139,11 +144,14 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 		err = k.Load(rawbytes.Provider(b), yaml.Parser())
 	}
 	if err != nil {
-		text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n")
+		text, hint := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n"), `the keys of a section begin in the same column; "sealmq config example" shows all of them`
 		if n := tabbedLine(b); n > 0 {
 			text = fmt.Sprintf("line %d begins with a tab; indent with spaces", n)
 		}
-		return nil, fmt.Errorf("read configuration %q: %s", path, strings.Join(strings.Fields(text), " "))
+		if !utf8.Valid(b) {
+			text, hint = "it is not a text in UTF-8", "save it as UTF-8 without other encodings in it"
+		}
+		return nil, withHint(fmt.Errorf("read configuration %q: %s", path, strings.Join(strings.Fields(text), " ")), "%s", hint)
 	}
 	return k.All(), nil
 }
@@ -171,12 +179,11 @@ func oneDocument(b []byte) error {
 		}
 		return err
 	}
-	if err := d.Decode(&second); err != io.EOF {
-		line := ""
-		if err == nil {
-			line = fmt.Sprintf(" in line %d", second.Line)
-		}
-		return fmt.Errorf("a second document begins%s; all settings belong into the first one, so remove the line ---", line)
+	switch err := d.Decode(&second); {
+	case err == nil:
+		return fmt.Errorf("a second document begins in line %d; all settings belong into the first one, so remove the line ---", second.Line)
+	case err != io.EOF:
+		return err
 	}
 	return nil
 }
@@ -239,14 +246,14 @@ func (p *problems) addf(format string, args ...any) { *p = append(*p, fmt.Errorf
 
 // apply sets the values of one layer. name gives a key's name in errors.
 func (c *Config) apply(values map[string]any, name func(string) string) (p problems) {
-	fields := make(map[string]reflect.Value)
+	fields := make(map[string]field)
 	var known []string
 	for _, f := range c.fields() {
-		fields[f.key] = f.value
+		fields[f.key] = f
 		known = append(known, f.key)
 	}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		dst, ok := fields[key]
+		f, ok := fields[key]
 		if !ok {
 			isSection := slices.ContainsFunc(known, func(k string) bool { return strings.HasPrefix(k, key+".") })
 			switch {
@@ -259,8 +266,10 @@ func (c *Config) apply(values map[string]any, name func(string) string) (p probl
 			}
 			continue
 		}
-		if err := setValue(dst, values[key]); err != nil {
+		if err := setValue(f.value, values[key]); err != nil {
 			p.addf("%s: %w", name(key), err)
+		} else if first, _, _ := strings.Cut(f.check, "|"); (first == "folder" || first == "path") && strings.HasPrefix(f.value.String(), "~") {
+			p.addf("%s: %q begins with ~, which only a shell replaces; write the whole path", name(key), f.value)
 		}
 	}
 	return p
@@ -393,23 +402,25 @@ var usualNames = map[string]string{
 	"data.dir": "data", "dir": "data", "home": "data", "debug": "log.level", "loglevel": "log.level",
 }
 
-// distance is the Levenshtein distance: the number of letters to change, add or remove.
+// distance is the number of letters to change, add, remove or swap with their neighbour.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
+	before, row, next := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
+		next[0] = i + 1
 		for j := range len(b) {
-			cost := diagonal
+			changed := row[j]
 			if a[i] != b[j] {
-				cost++
+				changed++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+			next[j+1] = min(changed, row[j+1]+1, next[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
+			}
 		}
+		before, row, next = row, next, before
 	}
 	return row[len(b)]
 }

@@ -27,6 +27,8 @@ const (
 	sayCertificate = `not carried over: the first start makes certificates for its listeners; "Take over an authority made by openssl" in the documentation says what to copy`
 	sayUnread      = "nothing reads it"
 	sayJSON        = "set log.format to json for logs that programs read"
+	sayDatabase    = "set DATABASE_URL or main.database"
+	sayReported    = "not needed: a proxy reports to the main server"
 	sayKey         = "\"sealmq database adopt\" takes it over, with the database"
 )
 
@@ -68,6 +70,8 @@ var documentNames = []documentName{
 	{env: "SMTP_PASSWORD", key: "mail.password_file"},
 	{env: "SMTP_FROM", key: "mail.from"},
 	{env: "SESSION_MAX_AGE", key: "main.session_idle", convert: seconds},
+	{env: "LOGIN_MAX_FAILURES", key: "main.login_max_failures"},
+	{env: "LOGIN_LOCK_MINUTES", key: "main.login_lock", convert: minutes},
 	{env: "WORKER_CONCURRENCY", yaml: "worker.concurrency", key: "worker.concurrency"},
 	{env: "WORKER_RETRY_INTERVAL", yaml: "worker.retry_interval", key: "worker.retry_interval", convert: seconds},
 	{env: "WORKER_MAX_ATTEMPTS", yaml: "worker.max_attempts", key: "worker.max_attempts"},
@@ -82,7 +86,7 @@ var documentNames = []documentName{
 	{yaml: "rate_limiting.max_requests", say: "set proxy.rate, which is for a second and for each client"},
 	{yaml: "rate_limiting.window_seconds", say: "proxy.rate is always for a second"},
 	{yaml: "rate_limiting.per_client", say: "proxy.rate is always for each client"},
-	{yaml: "exceptions", say: `make a key for each with "sealmq apikey create"`},
+	{yaml: "exceptions", say: `make a key for each with "sealmq apikey issue"`},
 
 	{env: "CA_CERT_PATH", yaml: "tls.ca_file", say: sayCertificate},
 	{env: "CA_KEY_PATH", say: sayCertificate},
@@ -94,6 +98,13 @@ var documentNames = []documentName{
 	{env: "ENCRYPTION_KEY_PATH", say: sayKey},
 	{env: "HASH_SALT", say: sayKey},
 	{env: "SESSION_SECRET", say: "not needed: sessions are kept in the database"},
+	{env: "DB_HOST", say: sayDatabase},
+	{env: "DB_PORT", say: sayDatabase},
+	{env: "DB_NAME", say: sayDatabase},
+	{env: "DB_USER", say: sayDatabase},
+	{env: "DB_PASSWORD", say: sayDatabase},
+	{env: "PROXY_URL", say: sayReported},
+	{env: "PROXY_URLS", say: sayReported},
 	{env: "TRUSTED_PROXIES", say: "set proxy.trusted_networks and portal.trusted_networks"},
 	{env: "DATABASE_POOL_SIZE", say: "not needed: the pool of connections has a fixed limit"},
 	{env: "DATABASE_MAX_OVERFLOW", say: "not needed: the pool of connections has a fixed limit"},
@@ -103,6 +114,10 @@ var documentNames = []documentName{
 	{env: "METRICS_ENABLED", say: "metrics are always there; metrics.addr and worker.addr can be off"},
 	{env: "MAIN_SERVER_VERIFY_SSL", say: "the main server's certificate is always checked"},
 	{env: "TLS_ENABLED", yaml: "tls.enabled", say: "TLS is always on"},
+	{env: "TLS_CLIENT_AUTH", say: "proxy and main server ask for a certificate and check the one that is shown; the portal asks for none"},
+	{env: "TLS_REVOKED_ACTION", say: "a request with a revoked certificate is answered with 403"},
+	{env: "CRL_FAIL_CLOSED", say: "always so: see ca.stale_close"},
+	{env: "CRL_MAX_AGE", say: "set ca.stale_close"},
 	{yaml: "tls.verify_client", say: "certificates of clients are always checked"},
 	{yaml: "server.workers", say: "one process uses all processors"},
 	{yaml: "worker.poll_interval", say: "a worker gets messages as soon as they are there"},
@@ -169,12 +184,15 @@ func levelName(s string) (string, error) {
 	return "", fmt.Errorf("%q is no level of a log", s)
 }
 
-func seconds(s string) (string, error) {
+func seconds(s string) (string, error) { return numberOf(s, time.Second, "seconds") }
+func minutes(s string) (string, error) { return numberOf(s, time.Minute, "minutes") }
+
+func numberOf(s string, unit time.Duration, units string) (string, error) {
 	n, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(n >= 0 && n < 1e9) {
-		return "", fmt.Errorf("%q is no number of seconds", s)
+	if err != nil || !(n >= 0 && n < 1e8) {
+		return "", fmt.Errorf("%q is no number of %s", s, units)
 	}
-	return time.Duration(n * float64(time.Second)).String(), nil
+	return time.Duration(n * float64(unit)).String(), nil
 }
 
 // folderOf is the folder of a log file: the files in it have names of their own.

@@ -12,6 +12,7 @@ import (
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/rawbytes"
 	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
 
 	"github.com/sealmq/sealmq/keydir/keylog"
 )
@@ -109,6 +110,13 @@ sealmq: error: tls.cert, tls.key and tls.ca: must be set together
 ` + hint,
 		},
 		{
+			name: "a wrong value is reported once",
+			file: "server: {max_memory_bytes: 1}\nportal: {acme_hosts: mq.example.org, acme_agree: maybe}\n",
+			want: `sealmq: error: server.max_memory_bytes: 1 is not between 1MiB and 1TiB
+sealmq: error: portal.acme_agree: "maybe" is not one of yes, no
+` + hint,
+		},
+		{
 			name: "lists, sections, switches and nothing where a value belongs",
 			file: "data: [a, b]\nserver:\n  addr: {a: 1}\n  max_connections: true\n  max_line_bytes:\nlog:\n",
 			want: `sealmq: error: c.yaml: data: needs one value, not a list
@@ -145,7 +153,7 @@ sealmq: error: environment SEALMQ_STORAGE_CACHE_BYTES: "much" is not a size such
 		{
 			name: "the same key twice",
 			file: "log:\n  level: info\n  level: warn\n",
-			want: "sealmq: error: read configuration \"c.yaml\": line 3: mapping key \"level\" already defined at line 2\n",
+			want: "sealmq: error: read configuration \"c.yaml\": line 3: mapping key \"level\" already defined at line 2\nsealmq: hint: the keys of a section begin in the same column; \"sealmq config example\" shows all of them\n",
 		},
 		{
 			name: "version written as a number",
@@ -169,7 +177,7 @@ sealmq: error: environment SEALMQ_STORAGE_CACHE_BYTES: "much" is not a size such
 func TestConfigFileThatWasAskedForMustExist(t *testing.T) {
 	t.Chdir(t.TempDir())
 	_, err := runCLI(t, "--config", "nowhere.yaml", "config", "check")
-	if want := "sealmq: error: read configuration \"nowhere.yaml\": no such file or directory\n"; printed(err) != want {
+	if want := "sealmq: error: read configuration \"nowhere.yaml\": no such file or directory\nsealmq: hint: check --config"; !strings.HasPrefix(printed(err), want) {
 		t.Errorf("got %q, want %q", printed(err), want)
 	}
 }
@@ -182,6 +190,9 @@ func TestWrongUsageHasStatusTwo(t *testing.T) {
 	}{
 		{"confg", "sealmq: error: unknown command \"confg\" for \"sealmq\"\nsealmq: hint: did you mean \"sealmq config\"?\n"},
 		{"config chek", "sealmq: error: unknown command \"chek\" for \"sealmq config\"\nsealmq: hint: did you mean \"sealmq config check\"?\n"},
+		{"cehck", "sealmq: error: unknown command \"cehck\" for \"sealmq\"\nsealmq: hint: did you mean one of these: \"sealmq config check\", \"sealmq journal check\"?\n"},
+		{"queue lsit", "sealmq: error: unknown command \"lsit\" for \"sealmq queue\"\nsealmq: hint: did you mean \"sealmq queue list\"?\n"},
+		{"zzz", "sealmq: error: unknown command \"zzz\" for \"sealmq\"\nsealmq: hint: see \"sealmq --help\"\n"},
 		{"config check --loud", "sealmq: error: unknown flag: --loud\nsealmq: hint: see \"sealmq config check --help\"\n"},
 		{"version now", "sealmq: error: unexpected argument \"now\"\nsealmq: hint: a text with spaces needs quotes; see \"sealmq version --help\"\n"},
 	} {
@@ -204,6 +215,11 @@ func TestSizeReadsWhatItPrints(t *testing.T) {
 		if err != nil || got != tt.want {
 			t.Errorf("parseSize(%q) = %d, %v; want %d", tt.text, got, err, tt.want)
 		}
+		fl, n := pflag.NewFlagSet("", pflag.ContinueOnError), int64(0)
+		addSizeFlag(fl, &n, "size", 0, "")
+		if err := fl.Set("size", tt.text); err != nil || Size(n) != tt.want || fl.Lookup("size").Value.String() != tt.want.String() {
+			t.Errorf("--size %q is %d, %v; want %d", tt.text, n, err, tt.want)
+		}
 		if again, err := parseSize(got.String()); err != nil || again != got {
 			t.Errorf("%q is printed as %q, which reads as %d, %v", tt.text, got, again, err)
 		}
@@ -211,6 +227,17 @@ func TestSizeReadsWhatItPrints(t *testing.T) {
 	for _, text := range []string{"", "MiB", "1.5MiB", "1XB", "99999999999GiB"} {
 		if got, err := parseSize(text); err == nil {
 			t.Errorf("parseSize(%q) = %d, want an error", text, got)
+		}
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{{"list", "list", 0}, {"lsit", "list", 1}, {"lsit", "init", 2}, {"recieve", "receive", 1}, {"", "abc", 3}, {"ca", "abc", 3}, {"abdc", "acbd", 2}} {
+		if got, back := distance(tt.a, tt.b), distance(tt.b, tt.a); got != tt.want || back != tt.want {
+			t.Errorf("from %q to %q: %d, back %d; want %d", tt.a, tt.b, got, back, tt.want)
 		}
 	}
 }
@@ -410,9 +437,9 @@ func TestConfigCheckOfARole(t *testing.T) {
 	out, err := runCLI(t, "config", "check", "--role", "proxy")
 	want := `sealmq: error: role proxy: pipeline.broker: names no broker; set it, run the role broker in the same process, or set redis.addr
 sealmq: error: role proxy: pipeline.main: names no main server; set it, or run the role main in the same process
-sealmq: error: role proxy: sealmq-data/ca/root.crt is missing; docs/tls-and-identity.md says what to copy from the host of the authority
-sealmq: error: role proxy: sealmq-data/certs/proxy.crt is missing; docs/tls-and-identity.md says what to copy from the host of the authority
-sealmq: error: role proxy: sealmq-data/certs/proxy.key is missing; docs/tls-and-identity.md says what to copy from the host of the authority
+sealmq: error: role proxy: sealmq-data/ca/root.crt is missing; docs/operations/apart.md says how to enroll this host
+sealmq: error: role proxy: sealmq-data/certs/proxy.crt is missing; docs/operations/apart.md says how to enroll this host
+sealmq: error: role proxy: sealmq-data/certs/proxy.key is missing; docs/operations/apart.md says how to enroll this host
 `
 	if diff := cmp.Diff(want, printed(err)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -422,6 +449,20 @@ sealmq: error: role proxy: sealmq-data/certs/proxy.key is missing; docs/tls-and-
 	}
 	if out, err = runCLI(t, "config", "check", "--role", "proxy,worker,main,broker"); err != nil || !strings.HasSuffix(out, "\nconfiguration is valid\n") {
 		t.Errorf("all roles lack something: %v\n%s", err, out)
+	}
+	for role, want := range map[string][]string{"broker": {"backup.schedule", "ca.stale_close", "pipeline.main"}, "main": {"backup.schedule", "ca.renew_for"}} {
+		var out, notes bytes.Buffer
+		if err := run(t.Context(), []string{"config", "check", "--role", role}, &out, &notes); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range want {
+			if !strings.Contains(out.String(), "\n"+key+": ") {
+				t.Errorf("role %s lacks %s:\n%s", role, key, &out)
+			}
+		}
+		if told := strings.HasPrefix(notes.String(), "sealmq: role broker: pipeline.main: names no main server; "); told != (role == "broker") {
+			t.Errorf("role %s: got the notes %q", role, &notes)
+		}
 	}
 	if _, err = runCLI(t, "config", "check", "--role", "cook"); exitCode(err) != 2 {
 		t.Errorf("there is a role cook: %v", err)

@@ -60,9 +60,17 @@ good, use "sealmq cert revoke".`,
 			return usagef("--ban is negative")
 		}
 		if *ban > 0 {
-			return a.report(a.client.BanConnection(a.ctx, id, *ban), result{"connection": id, "closed": true, "banned_s": ban.Seconds()},
+			return a.report(hintConnections(a.client.BanConnection(a.ctx, id, *ban)), result{"connection": id, "closed": true, "banned_s": ban.Seconds()},
 				"closed connection %d and the others of its identity, which is not let in for %v", id, *ban)
 		}
-		return a.report(a.client.CloseConnection(a.ctx, id), result{"connection": id, "closed": true}, "closed connection %d", id)
+		return a.report(hintConnections(a.client.CloseConnection(a.ctx, id)), result{"connection": id, "closed": true}, "closed connection %d", id)
 	})
+}
+
+// hintConnections adds where connections are found to an error about one that cannot be closed.
+func hintConnections(err error) error {
+	if sealmq.CodeOf(err) == sealmq.BadArgument {
+		return withHint(err, `"sealmq connection list" shows the open ones, each with its id`)
+	}
+	return err
 }

@@ -91,7 +91,12 @@ func adopt(a call, f adoptFlags) error {
 	}
 	old, err := records.OpenOld(a.ctx, records.Config{URL: database, Keys: keys})
 	if errors.Is(err, records.ErrAdopted) {
-		return a.report(nil, result{"adopted": false}, "%v; nothing was changed", err)
+		if !f.dryRun {
+			if err := records.FinishAdoption(a.ctx, records.Config{URL: database}); err != nil {
+				return err
+			}
+		}
+		return a.report(nil, result{"adopted": false}, "%v; start the main server", err)
 	}
 	if err != nil {
 		return withHint(err, "check main.database")

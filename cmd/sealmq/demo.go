@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/demo"
+	"github.com/sealmq/sealmq/internal/durable"
 )
 
 func newDemoCmd() *cobra.Command {
@@ -112,7 +113,7 @@ func demoFolder(dir string) (path string, remove bool, err error) {
 		return path, true, err
 	}
 	var entries []os.DirEntry
-	if err = os.MkdirAll(dir, 0o700); err == nil {
+	if err = durable.MkdirAll(durable.OS(), dir, 0o700); err == nil {
 		entries, err = os.ReadDir(dir)
 	}
 	if err != nil {

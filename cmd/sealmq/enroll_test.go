@@ -18,6 +18,7 @@ import (
 // TestEnrolledMachineIsCutOff: a machine enrolls, renews twice by itself, is let in everywhere, and
 // after a revocation nowhere. It cannot renew then.
 func TestEnrolledMachineIsCutOff(t *testing.T) {
+	t.Parallel() // it mostly waits
 	w := newNodeWorld(t)
 	out := filepath.Join(w.dir, "machine")
 	made := w.run("cert", "token", "acme-01", "--lifetime", "24s", "--main-url", w.URL(pipelineproc.Main))

@@ -1,21 +1,25 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/mtls"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // errSilent ends the process with status 1 if the command has already printed what is
@@ -64,6 +68,9 @@ func hintFor(err error) string {
 	var op *net.OpError
 	var file *mtls.FileError
 	switch {
+	case errors.As(err, &file) && isExpiredIntermediate(err, file.Path):
+		key := strings.TrimSuffix(file.Path, ".crt") + ".key"
+		return fmt.Sprintf(`move %s and %s away together, and run "sealmq init": it makes new ones with the root's key; what the old ones have issued must be issued again`, file.Path, key)
 	case errors.As(err, &file):
 		return wayOutOf(file.Path)
 	case errors.As(err, &op) && op.Op == "listen" && errors.Is(err, fs.ErrPermission):
@@ -90,10 +97,19 @@ func hintFor(err error) string {
 		return "run as the user that owns the file or folder, or choose another " + choose
 	case errors.Is(err, syscall.ENOSPC):
 		return "free some space on that file system, or use another one: the setting data or --data says where everything is kept, and --out, --ledger and --spool where a client writes; the broker leaves storage.min_free_bytes of its disk free"
+	case errors.Is(err, syscall.EROFS):
+		return "that file system can only be read: have it mounted for writing, or choose another folder with --data"
+	case errors.Is(err, seal.ErrPublicKey):
+		return `name the private key's file; "sealmq key generate NAME" has written it beside the public key, as NAME.key`
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return `is the broker running there? start it with "sealmq serve", or name another address with --addr`
 	}
 	return ""
+}
+
+func isExpiredIntermediate(err error, path string) bool {
+	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
+	return ok && invalid.Reason == x509.Expired && filepath.Base(path) == filepath.Base(ca.In("").Intermediate)
 }
 
 // wayOutOf says what can be done about a file of a certificate or key that is damaged.
@@ -180,6 +196,9 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 			hint = "a text to send follows --message; " + hint
 		}
 	}
+	if near := flagLike(cmd, text); near != "" {
+		hint = fmt.Sprintf("did you mean %s? %s", near, hint)
+	}
 	if flag, why, ok := strings.Cut(text, ": strconv."); ok {
 		text = flag
 		if !strings.HasPrefix(why, "ParseBool") {
@@ -189,28 +208,72 @@ func asUsage(root *cobra.Command, args []string, err error) error {
 			text = flag + ": it is not a number"
 		}
 	}
+	if flag, _, ok := strings.Cut(text, ": time: "); ok {
+		text = flag + ": it is not a duration such as 500ms, 90s, 15m or 24h"
+	}
 	return usage(errors.New(text), hint)
 }
 
-// nearest is the name most like word; a name that begins with word comes first.
-func nearest(word string, names []string) string {
-	return slices.MinFunc(names, func(a, b string) int {
-		if pa, pb := strings.HasPrefix(a, word), strings.HasPrefix(b, word); pa != pb {
-			if pa {
-				return -1
-			}
-			return 1
+// flagLike is the flag of cmd that is most like the unknown one of cobra's text, or "". A long flag
+// behind one hyphen is that flag.
+func flagLike(cmd *cobra.Command, text string) (best string) {
+	word, ok := strings.CutPrefix(text, "unknown flag: --")
+	if _, rest, short := strings.Cut(text, " in -"); short && strings.HasPrefix(text, "unknown shorthand flag: ") {
+		word, ok = rest, true
+	}
+	if !ok {
+		return ""
+	}
+	least := max(1, len(word)/3)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if d := distance(word, f.Name); !f.Hidden && (d < least || d == least && best == "") {
+			best, least = "--"+f.Name, d
 		}
-		return distance(word, a) - distance(word, b)
 	})
+	return best
 }
 
-// unknownCommand says that word is no command of cmd.
+// commandLike is the command below cmd whose name is most like word, and how far it is from it. It
+// is nil if none is like it.
+func commandLike(cmd *cobra.Command, word string) (best *cobra.Command, least int) {
+	least = max(1, len(word)/3)
+	for _, sub := range cmd.Commands() {
+		d := distance(word, sub.Name())
+		if strings.HasPrefix(sub.Name(), word) || len(sub.Name()) > 3 && strings.HasPrefix(word, sub.Name()) {
+			d = 0
+		}
+		if sub.IsAvailableCommand() && (d < least || d == least && best == nil) {
+			best, least = sub, d
+		}
+	}
+	return best, least
+}
+
+// unknownCommand says that word is no command of cmd. The hint names the command that is most like
+// it, or the commands one level below that may be meant, as "queue list" for "list".
 func unknownCommand(cmd *cobra.Command, word string) error {
+	var near []string
+	if like, _ := commandLike(cmd, word); like != nil {
+		near = append(near, strconv.Quote(like.CommandPath()))
+	} else {
+		nearest := len(word)
+		for _, sub := range cmd.Commands() {
+			like, d := commandLike(sub, word)
+			if like == nil || !sub.IsAvailableCommand() || d > nearest {
+				continue
+			}
+			if d < nearest {
+				near, nearest = nil, d
+			}
+			near = append(near, strconv.Quote(like.CommandPath()))
+		}
+	}
 	hint := fmt.Sprintf("see \"%s --help\"", cmd.CommandPath())
-	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(word); len(near) > 0 {
-		hint = fmt.Sprintf("did you mean \"%s %s\"?", cmd.CommandPath(), nearest(word, near))
+	switch {
+	case len(near) == 1:
+		hint = fmt.Sprintf("did you mean %s?", near[0])
+	case len(near) > 1:
+		hint = fmt.Sprintf("did you mean one of these: %s?", strings.Join(near, ", "))
 	}
 	return usage(fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath()), hint)
 }

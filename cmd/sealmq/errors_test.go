@@ -1,13 +1,16 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/sealmq/sealmq/keydir"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // A hint follows what failed, and not the letters of its path.
@@ -30,5 +33,16 @@ func TestHintNamesTheFlagOfWhatFailed(t *testing.T) {
 	}
 	if inPlace(nil, "x") != nil {
 		t.Error("no error became one")
+	}
+}
+
+// TestExpiredAuthority: an intermediate that has expired is replaced by a new one, not by a backup.
+func TestExpiredAuthority(t *testing.T) {
+	expired := x509.CertificateInvalidError{Reason: x509.Expired}
+	for path, want := range map[string]string{"d/ca/intermediate.crt": `run "sealmq init"`, "d/ca/root.crt": "from a backup"} {
+		err := &mtls.FileError{What: "certificate file", Path: filepath.FromSlash(path), Err: fmt.Errorf("below the root: %w", expired)}
+		if got := hintFor(err); !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q in it", path, got, want)
+		}
 	}
 }

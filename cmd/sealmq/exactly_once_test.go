@@ -18,6 +18,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/server"
 )
 
 var kills = flag.Int("kills", 60, "how often TestKilledAnywhereEachLineArrivesOnce kills sender, broker or receiver")
@@ -103,7 +104,11 @@ type harness struct {
 
 func newHarness(t *testing.T) *harness {
 	h := &harness{t: t, exe: builtBinary(t), dir: t.TempDir()}
-	h.start("")
+	port, err := server.Port() // the broker's also while it is dead
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.start(fmt.Sprint("127.0.0.1:", port))
 	t.Cleanup(func() { h.broker.Kill() })
 	return h
 }

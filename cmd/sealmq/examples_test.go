@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sealmq/sealmq/internal/testing/mariadb"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/internal/testing/server"
 )
 
 // example is the path of a file below examples.
@@ -108,9 +108,7 @@ func TestExamplesOfClients(t *testing.T) {
 			}
 			program(t, e.interpreter, "")
 			client := e.interpreter + " " + example(t, e.file) + " sealmq-identities/"
-			out, err := paste(t, `set -eo pipefail
-trap 'jobs -p | xargs -r kill; wait' EXIT
-sealmq serve broker > node.log 2>&1 &
+			out, err := paste(t, "set -eo pipefail\n"+endJobs+`sealmq serve broker > node.log 2>&1 &
 sleep 1
 sealmq identity create alice bob 2>&1
 sealmq bind letters post bob
@@ -220,15 +218,8 @@ func TestBatchFilesCallTheSame(t *testing.T) {
 // fails where continuous integration promises to have it.
 func program(t *testing.T, name, variable string) string {
 	t.Helper()
-	path := os.Getenv(variable)
-	if variable == "" || path == "" {
-		var err error
-		if path, err = exec.LookPath(name); err != nil {
-			if os.Getenv(mariadb.RequireEnv) == "1" && runtime.GOOS == "linux" {
-				t.Fatalf("%s is not installed", name)
-			}
-			t.Skipf("%s is not installed; with %s=1 this is a failure", name, mariadb.RequireEnv)
-		}
+	if path := os.Getenv(variable); variable != "" && path != "" {
+		return path
 	}
-	return path
+	return server.Program(t, name)
 }

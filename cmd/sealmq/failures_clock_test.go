@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // moveClock changes what roles read as the time, or returns false where that cannot be done.
@@ -32,12 +33,38 @@ func (f *failing) moveClock(ofDay, passed time.Duration, roles ...string) bool {
 }
 
 // TestClockMoves sets the clock of one role ahead or back while all run, and later that of the
-// machine. Nothing that was answered with 202 is lost or stored twice. What was sealed by a
-// clock that was ahead waits until the main server's is as far.
+// machine. Nothing that was answered with 202 is lost or stored twice. A difference of almost
+// five minutes changes nothing, but who follows the main server says so. What was sealed by a clock that was further ahead waits until the
+// main server's is as far.
 func TestClockMoves(t *testing.T) {
 	f := newFailing(t)
 	if !f.moveClock(0, 0, pipelineproc.Roles...) {
 		t.Skip("the clock of a process cannot be set here; it can on Linux with amd64")
+	}
+	for _, role := range pipelineproc.Roles {
+		for _, by := range []time.Duration{seal.DefaultMaxSkew - 10*time.Second, 10*time.Second - seal.DefaultMaxSkew} {
+			t.Run(fmt.Sprint(role, " differs by ", by), func(t *testing.T) {
+				f := f.in(t)
+				defer f.moveClock(0, 0, role)
+				f.moveClock(by, 0, role)
+				key, thief := fmt.Sprint("differs-", role, by), fmt.Sprint("thief-", role, by.Seconds())
+				f.accept(key)
+				f.delivered(key)
+				c := f.client(thief)
+				f.run("cert", "revoke", thief, "--force")
+				f.until("a revoked client is refused", func() bool {
+					resp, err := c.Post(f.URL(pipelineproc.Proxy)+"/submit", "application/json", strings.NewReader("{}"))
+					if err != nil {
+						return false
+					}
+					resp.Body.Close()
+					return resp.StatusCode == http.StatusForbidden
+				})
+				for observer, says := range map[string]bool{pipelineproc.Worker: role == pipelineproc.Worker || role == pipelineproc.Main, pipelineproc.Proxy: role == pipelineproc.Proxy || role == pipelineproc.Main} {
+					f.until(fmt.Sprintf("the %s says that its clock differs: %v", observer, says), func() bool { return (f.health(observer) == "degraded") == says })
+				}
+			})
+		}
 	}
 	for _, role := range pipelineproc.Roles {
 		for _, by := range []time.Duration{2 * time.Hour, -30 * time.Minute} {

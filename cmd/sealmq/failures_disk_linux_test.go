@@ -23,6 +23,7 @@ const ownMounts = "TEST_OWN_MOUNTS"
 // systems in memory. The test runs again in a process whose mounts nobody else sees, and which
 // end with it.
 func TestDiskFull(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if testing.Short() {
 		t.Skip("it starts many processes")
 	}

@@ -10,6 +10,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"math/big"
 	"net/http"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
 	"github.com/sealmq/sealmq/seal"
@@ -50,7 +53,32 @@ func (f *failing) strangers() {
 				f.Errorf("with %s certificate the %s answered %s", name, role, resp.Status)
 			}
 		}
+		if conn, err := tls.Dial("tcp", f.Addr(pipelineproc.Broker), conf); err == nil {
+			_, err = conn.Read(make([]byte, 1)) // with TLS 1.3 the refusal comes after the handshake
+			conn.Close()
+			if err == nil {
+				f.Errorf("with %s certificate the broker speaks", name)
+			}
+		}
 	}
+	f.until("the audit log has who was refused where", func() bool {
+		_, body := f.get("/api/v1/audit?event_type=auth_denied")
+		var page mainapi.AuditPage
+		if err := json.Unmarshal(body, &page); err != nil {
+			return false
+		}
+		seen := make(map[string]bool)
+		for i := range page.Items {
+			e := &page.Items[i]
+			seen[fmt.Sprintf("%v %s: %v", e.Details["endpoint"], e.ClientID, e.Details["reason"])] = true
+		}
+		for _, role := range []string{pipelineproc.Proxy, pipelineproc.Main, pipelineproc.Broker} {
+			if !seen[role+" acme-01: Client certificate has expired"] || !seen[role+" : Client certificate is of an unknown authority"] {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // expired is a certificate of the authority that was good until an hour ago.

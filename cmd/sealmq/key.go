@@ -127,7 +127,7 @@ func writeKeyPair(privatePEM, publicPEM []byte, private, public string) error {
 			return withHint(fmt.Errorf("%s already exists", path), "choose another name, or move the old files away; keep them, because only they open what was sealed for them")
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(private), 0o700); err != nil {
+	if err := durable.MkdirAll(durable.OS(), filepath.Dir(private), 0o700); err != nil {
 		return fmt.Errorf("make the folder for the key: %w", err)
 	}
 	if err := durable.WriteFile(durable.OS(), private, privatePEM, 0o600); err != nil {

@@ -57,8 +57,9 @@ func newKeyRotateRecordsCmd() *cobra.Command {
 		Use:   "rotate-records",
 		Short: "Make a new key for the messages that the main server stores",
 		Long: `Make a new version of the key that stored messages are encrypted with, in the data folder of the main
-server. Restart the main server then: it encrypts new messages with it, and brings those that are stored to it in
-the background. Its log says when it is done. Back the new file up with the others first.
+server. A main server that runs encrypts new messages with it within a few seconds, and brings those that are stored
+to it in the background. Its log says when it is done. Back the new file up at once. If several main servers share
+the database, copy the file to each of them: the others cannot read what is written with it before.
 
 Older files are needed until then, and for older backups of the database.`,
 	}
@@ -81,7 +82,7 @@ Older files are needed until then, and for older backups of the database.`,
 			}
 			made = append(made, file)
 		}
-		return a.report(nil, result{"made": made}, "made %s; back it up, and restart the main server", strings.Join(made, " and "))
+		return a.report(nil, result{"made": made}, "made %s; back it up now: a running main server uses it at once", strings.Join(made, " and "))
 	})
 }
 
@@ -102,6 +103,31 @@ func addRecordKey(dir, name string) (string, error) {
 	_, err = atrest.Load(atrest.Files{Paths: paths, Create: true})
 	return file, err
 }
+
+// reloadRecordKeys reads the key files again, and uses them if all of them can be used.
+func (n *node) reloadRecordKeys() (changed bool, err error) {
+	ring, err := loadRecordKeys(n.pipelineFolder(), "records", false)
+	if err != nil {
+		return false, err
+	}
+	numbers, err := loadHasher(n.pipelineFolder(), false)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reloadTimeout)
+	defer cancel()
+	changed, err = n.pipeline.store.SetKeys(ctx, ring, numbers)
+	if changed {
+		select {
+		case n.pipeline.newKeys <- struct{}{}:
+		default: // it will look at the newest ones anyway
+		}
+	}
+	return changed, nameKey(err, n.pipelineFolder())
+}
+
+// reloadTimeout bounds what the database is asked about new keys.
+const reloadTimeout = 10 * time.Second
 
 // Pauses of the re-encryption: messages that come in have the disk first.
 const (
@@ -128,7 +154,12 @@ func (n *node) reencrypt(ctx context.Context) error {
 			if begun || p.Changed > 0 {
 				n.logOf("main").Info("all stored messages have the newest key", "key_version", p.KeyVersion, "changed", p.Changed, "unreadable", p.Unreadable)
 			}
-			return nil
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-n.pipeline.newKeys:
+				begun = false
+			}
 		case !begun:
 			begun = true
 			n.logOf("main").Info("stored messages are brought to the newest key", "key_version", p.KeyVersion, "last_row", p.Last)

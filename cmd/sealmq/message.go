@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -56,20 +55,8 @@ func (f *connectFlags) mainClient(address string) (*mainapi.ClientWithResponses,
 	if err != nil {
 		return nil, withHint(err, certificateHint)
 	}
-	return mainapi.NewClientWithResponses(address, mainapi.WithRequestEditorFn(omitEmpty), mainapi.WithHTTPClient(&http.Client{
+	return mainapi.NewClientWithResponses(address, mainapi.WithRequestEditorFn(mainapi.OmitEmpty), mainapi.WithHTTPClient(&http.Client{
 		Transport: &http.Transport{TLSClientConfig: conf}, Timeout: commandTimeout}))
-}
-
-// omitEmpty takes parameters without a value out of a query. The generated client sends them.
-func omitEmpty(_ context.Context, r *http.Request) error {
-	q := r.URL.Query()
-	for name := range q {
-		if q.Get(name) == "" {
-			q.Del(name)
-		}
-	}
-	r.URL.RawQuery = q.Encode()
-	return nil
 }
 
 // mainAway is the error of a call that the main server did not answer.

@@ -72,9 +72,8 @@ func nearName(name string, existing []string) string {
 	}
 	for _, other := range existing {
 		d := distance(strings.ToLower(name), strings.ToLower(other))
-		swapped := d == 2 && slices.Equal(slices.Sorted(slices.Values([]byte(name))), slices.Sorted(slices.Values([]byte(other))))
 		numbers := strings.IndexFunc(name+other, unicode.IsDigit) >= 0 && plain(name) == plain(other)
-		if other != name && (d < 2 || swapped) && !numbers {
+		if other != name && d < 2 && !numbers {
 			return other
 		}
 	}

@@ -22,7 +22,7 @@ type passphraseFlag struct {
 
 func addPassphraseFlag(cmd *cobra.Command) *passphraseFlag {
 	f := &passphraseFlag{cmd: cmd}
-	cmd.Flags().StringVar(&f.file, "passphrase-file", "", "`file` whose first line is the passphrase of the private key (default: ask for it)")
+	cmd.Flags().StringVar(&f.file, "passphrase-file", "", "`file` whose first line is the passphrase (default: ask for it)")
 	return f
 }
 

@@ -18,8 +18,8 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
 )
 
-// monitoringFolder is a copy of deploy/monitoring, with a certificate and the addresses of a
-// running node, that is scraped every second.
+// monitoringFolder is a copy of deploy/monitoring, with a certificate and the addresses of the
+// roles, which are scraped every second.
 func (w *rolesWorld) monitoringFolder() string {
 	w.Helper()
 	dir := filepath.Join(w.dir, "monitoring")
@@ -27,10 +27,15 @@ func (w *rolesWorld) monitoringFolder() string {
 		w.Fatal(err)
 	}
 	w.run("cert", "issue", "prometheus", "--role", "monitor", "--out", filepath.Join(dir, "certs"))
-	ready := w.Process(pipelineproc.All)
+	addr := func(role string) string { return "localhost" + portOf(w.Addr(role)) }
 	path := filepath.Join(dir, "prometheus.yml")
-	config := strings.NewReplacer("localhost:8001", "localhost"+portOf(ready.ProxyAddr), "localhost:8000", "localhost"+portOf(ready.MainAddr),
-		"localhost:8080", "localhost"+portOf(ready.PortalAddr), "localhost:9100", ready.WorkerAddr, "localhost:15692", ready.MetricsAddr, "interval: 10s", "interval: 1s").Replace(readFile(w.T, path))
+	config := strings.NewReplacer("localhost:8001", addr(pipelineproc.Proxy), "localhost:8000", addr(pipelineproc.Main), "localhost:8080", addr(pipelineproc.Portal),
+		"localhost:9100", addr(pipelineproc.Worker), "interval: 10s", "interval: 1s").Replace(readFile(w.T, path))
+	for _, role := range []string{pipelineproc.All, pipelineproc.Broker} {
+		if p := w.Process(role); p != nil {
+			config = strings.ReplaceAll(config, "localhost:15692", p.MetricsAddr)
+		}
+	}
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		w.Fatal(err)
 	}
@@ -49,6 +54,7 @@ func promtool(t *testing.T, dir string, args ...string) {
 
 // TestRules lets promtool check the rules, and try each alert.
 func TestRules(t *testing.T) {
+	t.Parallel() // it mostly waits
 	program(t, "promtool", "")
 	dir := filepath.Join(monitoring, "rules")
 	promtool(t, dir, "check", "rules", "recording.yml", "alerts.yml")
@@ -196,23 +202,15 @@ func TestMonitoringWalk(t *testing.T) {
 		t.Skip("it builds the program and starts a node")
 	}
 	program(t, "prometheus", "")
-	source, err := filepath.Abs(repository)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ports := map[string]string{"9090": freeAddr(t)}
-	script := "set -eo pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\nexport SOURCE=" + source + "\n"
+	script := "set -eo pipefail\n" + endJobs
 	edit := "sed -i -e 's/interval: 10s/interval: 1s/'"
 	for port, setting := range map[string]string{"8000": "MAIN", "8001": "PROXY", "9100": "WORKER", "15692": "METRICS", "8080": "PORTAL"} {
 		ports[port] = freeAddr(t)
 		script += fmt.Sprintf("export SEALMQ_%s_ADDR=%s\n", setting, ports[port])
-		edit += fmt.Sprintf(" -e 's/localhost:%s/localhost%s/'", port, portOf(ports[port]))
+		edit += fmt.Sprintf(" -e 's/:%s/%s/'", port, portOf(ports[port]))
 	}
-	for _, f := range fences(t, filepath.Join(repository, "docs", "operations", "monitoring.md")) {
-		if f.language == "sh" {
-			script += f.text
-		}
-	}
+	script += commands(t, "docs/operations/monitoring.md")
 	script = strings.NewReplacer(":9090", portOf(ports["9090"]), "/deploy/monitoring\" monitoring\n", "/deploy/monitoring\" monitoring\n"+edit+" monitoring/prometheus.yml\n",
 		"sleep 30\n", "until promtool query instant http://localhost"+portOf(ports["9090"])+" 'count(up == 1) == 5 and sum(proxy_messages_enqueued_total) == 1' 2>/dev/null | grep -q .; do sleep 0.2; done\n").Replace(script)
 	out, err := paste(t, script)

@@ -20,8 +20,9 @@ func newPubCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pub EXCHANGE KEY [TEXT...]",
 		Short: "Publish messages that are not sealed, for tests",
-		Long: `Publish each TEXT as a message, or without one each line of standard input. Nothing is sealed: the broker's
-operator can read it. For real messages use "sealmq send".
+		Long: `Publish each TEXT as a message, or without one each line of standard input; without a line nothing is
+published, which is no error. Nothing is sealed: the broker's operator can read it. For real messages use
+"sealmq send".
 
 A text that is a JSON object is the message, and gets a message_id if it has none. Any other text becomes
 {"message_id":"…","text":"…"}.`,

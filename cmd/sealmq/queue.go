@@ -215,7 +215,7 @@ func (f *queueOptionFlags) suites() string {
 func (f *queueOptionFlags) add(cmd *cobra.Command) {
 	fl, o := cmd.Flags(), &f.given
 	fl.Int64Var(&o.MaxMessages, "max-messages", 0, "maximum number of messages in the queue; further publishes are refused (default: no limit)")
-	fl.Int64Var(&o.MaxBytes, "max-bytes", 0, "maximum number of bytes in the queue; further publishes are refused (default: no limit)")
+	addSizeFlag(fl, &o.MaxBytes, "max-bytes", 0, "maximum `size` of the queue, such as 512KiB, 10MB or 1GiB; further publishes are refused (default: no limit)")
 	fl.BoolVar(&o.DropOldest, "drop-oldest", false, "at a limit, drop the oldest messages instead of refusing publishes")
 	fl.DurationVar(&o.TTL, "ttl", 0, "remove messages that have waited for this long (default: never)")
 	fl.Uint32Var(&o.DeliveryLimit, "delivery-limit", 0, fmt.Sprintf("number of deliveries after which a returned message is dead-lettered (default %d)", sealmq.DefaultDeliveryLimit))
@@ -224,7 +224,7 @@ func (f *queueOptionFlags) add(cmd *cobra.Command) {
 	fl.StringSliceVar(&f.sealed, "sealed", nil, "refuse messages that are not sealed with one of these `suites` (without a value: the suites that prove the sender; none: accept everything)")
 	fl.Lookup("sealed").NoOptDefVal = sealedDefault
 	fl.BoolVar(&o.Private, "private", false, "let nobody but the owner, who declares the queue, consume from it")
-	fl.IntVar(&o.MaxLineBytes, "max-line-bytes", 0, fmt.Sprintf("maximum length of a delivered line in bytes (default %d)", sealmq.DefaultMaxLineBytes))
+	addSizeFlag(fl, &o.MaxLineBytes, "max-line-bytes", 0, fmt.Sprintf("maximum `size` of a delivered line (default %v)", Size(sealmq.DefaultMaxLineBytes)))
 }
 
 // sealedDefault is --sealed without a value.

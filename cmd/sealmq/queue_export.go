@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -101,8 +102,7 @@ func newQueueExportCmd() *cobra.Command {
 		Use:   "export QUEUE",
 		Short: "Write the waiting messages of a queue to a file, without taking them (its owner)",
 		Long: `Write each waiting message as a JSON line, with where it was published and by whom. The messages stay in the
-queue. Those that are delayed are left out. Those over 65,536 bytes are left out too, because the broker does not
-show them: the first 20 are named, and the exit status is 1.`,
+queue. Those that are delayed are left out. A body that would not keep every byte as JSON is written in base64.`,
 		Example: `  sealmq queue export lab --out lab.jsonl`,
 	}
 	out := addOutputFlags(cmd)
@@ -115,44 +115,66 @@ show them: the first 20 are named, and the exit status is 1.`,
 		if err != nil {
 			return err
 		}
-		written, hidden, err := a.export(a.args[0], w)
+		written, err := a.export(a.args[0], w)
 		if err = errors.Join(err, finish(err == nil)); err != nil {
 			return err
 		}
 		a.note("wrote %s of %s", plural(written, "message"), a.args[0])
-		if len(hidden) == 0 {
-			return nil
-		}
-		for _, id := range hidden[:min(len(hidden), namedHidden)] {
-			a.note("left out: message %s", printable(id))
-		}
-		return withHint(fmt.Errorf("%s left out because the broker does not show so large ones", plural(len(hidden), "message")), `take them with "sealmq queue get --json"`)
+		return nil
 	})
 }
 
-// namedHidden is how many of the messages that were left out are named.
-const namedHidden = 20
-
-// export writes the waiting messages, page by page, and returns the ids of those that the broker
-// does not show.
-func (a call) export(queue string, w io.Writer) (written int, hidden []string, err error) {
-	for from := uint64(0); ; {
-		page, err := a.client.Peek(a.ctx, queue, from, sealmq.MaxPeek)
-		if err != nil || len(page) == 0 {
-			return written, hidden, err
+// export writes the waiting messages, page by page, and large bodies part by part.
+func (a call) export(queue string, w io.Writer) (written int, err error) {
+	var from uint64
+	var body []byte // the parts so far of the message at from
+	for {
+		n := sealmq.MaxPeek
+		if len(body) > 0 {
+			n = 1
 		}
-		page, from = sealmq.CutPage(page)
-		for i := range page {
-			if page[i].Hidden() {
-				hidden = append(hidden, page[i].ID)
-				continue
+		page, err := a.client.PeekBytes(a.ctx, queue, from, n, len(body))
+		if sealmq.CodeOf(err) == sealmq.BadArgument {
+			return written, withHint(err, `the broker is older than this program and does not show whole bodies: upgrade it, or take the messages with "sealmq queue get --json"`)
+		}
+		if err != nil || len(page) == 0 {
+			return written, err
+		}
+		for i, m := range page {
+			if i == 0 && m.Seq != from && len(body) > 0 {
+				body = nil // its message was taken meanwhile, and this is a part of the next one
+				break
 			}
-			if err := printJSON(w, page[i]); err != nil {
-				return written, hidden, err
+			if m.Seq != from {
+				from, body = m.Seq, nil
+			}
+			if body = append(body, m.BodyBytes...); len(body) < m.Size {
+				break
+			}
+			if err := exportMessage(w, m, body); err != nil {
+				return written, err
 			}
 			written++
+			from, body = from+1, nil
 		}
 	}
+}
+
+// exportMessage writes a message whose body comes back byte for byte.
+func exportMessage(w io.Writer, m sealmq.PeekedMessage, body []byte) error {
+	var line strings.Builder
+	if m.BodyBytes = nil; json.Valid(body) {
+		m.Body = body
+		if err := printJSON(&line, m); err != nil {
+			return err
+		}
+	}
+	if !strings.HasSuffix(line.String(), `"body":`+string(body)+"}\n") {
+		m.Body, m.BodyBytes = nil, body
+		return printJSON(w, m)
+	}
+	_, err := io.WriteString(w, line.String())
+	return err
 }
 
 func newQueueImportCmd() *cobra.Command {
@@ -210,13 +232,17 @@ func (a call) importLines(in io.Reader, exchange, key string) error {
 	}
 	for n := 1; lines.Scan(); n++ {
 		var m sealmq.PeekedMessage
-		if err := json.Unmarshal(lines.Bytes(), &m); err != nil || m.ID == "" || len(m.Body) == 0 {
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil || m.ID == "" || len(m.Body)+len(m.BodyBytes) == 0 {
 			flush()
 			return withHint(fmt.Errorf("line %d is no message that can be published; %s published before it", n, plural(published, "message")),
 				`the file must be one that "sealmq queue export" wrote`)
 		}
-		sum := sha256.Sum256(m.Body)
-		next := sealmq.Message{Exchange: m.Exchange, Key: m.Key, ID: m.ID, Body: m.Body, Digest: sum[:]}
+		body := m.BodyBytes
+		if len(m.Body) > 0 {
+			body = m.Body
+		}
+		sum := sha256.Sum256(body)
+		next := sealmq.Message{Exchange: m.Exchange, Key: m.Key, ID: m.ID, Body: body, Digest: sum[:]}
 		if exchange != "" {
 			next.Exchange = exchange
 		}

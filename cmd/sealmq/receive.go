@@ -183,7 +183,7 @@ func (f *receiveFlags) check(queue string) (cfg receive.Config, err error) {
 	}
 	if f.out != "" {
 		if f.stream, err = isStream(f.out); err != nil {
-			return cfg, err
+			return cfg, inPlace(err, "file with --out")
 		}
 	}
 	// The file that the queue's name gives, if none is named.

@@ -47,6 +47,9 @@ func (n *node) registryOf(role string) *prometheus.Registry {
 			return chain
 		}
 	}
+	if role == "portal" && n.acme != nil {
+		certificate = n.acme.first
+	}
 	gauge("broker_certificate_expiry_timestamp_seconds", "When the role's own certificate expires, in seconds since 1970; 0 if it cannot be read.",
 		prometheus.Labels{"name": c.name}, func() float64 {
 			if chain := certificate(); len(chain) > 0 {
@@ -54,6 +57,17 @@ func (n *node) registryOf(role string) *prometheus.Registry {
 			}
 			return 0
 		})
+	gauge("sealmq_certificate_lifetime_seconds", "How long the role's own certificate is valid from its issue to its end; 0 if it cannot be read.",
+		prometheus.Labels{"name": c.name}, func() float64 {
+			if chain := certificate(); len(chain) > 0 {
+				from, to := mtls.Life(chain[0])
+				return to.Sub(from).Seconds()
+			}
+			return 0
+		})
+	if role != "main" { // which issues its own
+		reg.MustRegister(n.renewalCounters(c.certificate)...)
+	}
 	gauge("sealmq_disk_free_bytes", "Free space in the file system of the data folder; -1 if it cannot be read.", nil, func() float64 {
 		free, err := durable.OS().FreeBytes(n.cfg.Data)
 		if err != nil {

@@ -33,10 +33,10 @@ const lookAge = time.Second
 type reloads struct {
 	current settings          // what is in effect, apart from what needs a restart
 	begun   Config            // what the node was started with
-	keys    []string          // the files of keys for records that it was started with
 	known   [sha256.Size]byte // the content of the files that were read last
 	seen    [sha256.Size]byte // the content at the last look
 	request string            // the last one of "sealmq reload"
+	hangups chan os.Signal
 }
 
 // reloadAnswer is what a node says to "sealmq reload". It stands in the folder nodes, in a file of
@@ -58,11 +58,13 @@ func (n *node) answerFile() string {
 	return filepath.Join(nodesFolder(n.cfg.Data), fmt.Sprintf("%s-%d.json", filepath.Base(nodeName()), os.Getpid()))
 }
 
-// openReload notes what is in effect, and says that this node can be asked.
+// openReload notes what is in effect. From then on a hangup does not end the node.
 func (n *node) openReload() error {
 	r := &n.reloads
+	r.hangups = make(chan os.Signal, 1)
+	signal.Notify(r.hangups, syscall.SIGHUP)
 	r.begun = n.cfg
-	r.known = r.digest()
+	r.known = n.digest(false)
 	r.seen = r.known
 	r.request = readRequest(n.cfg.Data)
 	return nil
@@ -80,6 +82,7 @@ func (n *node) register() {
 }
 
 func (n *node) closeReload(context.Context) error {
+	signal.Stop(n.reloads.hangups)
 	_ = os.Remove(n.answerFile())
 	return nil
 }
@@ -100,10 +103,15 @@ func readRequest(data string) string {
 	return string(b)
 }
 
-// digest is that of the files that a configuration is read from.
-func (r *reloads) digest() (sum [sha256.Size]byte) {
+// digest is that of the files that a configuration is read from, and of those that have keys for
+// records.
+func (n *node) digest(keys bool) (sum [sha256.Size]byte) {
 	h := sha256.New()
-	for _, file := range []string{r.current.file, envFile} {
+	files := []string{n.reloads.current.file, envFile}
+	if keys && n.has("main") {
+		files = append(files, n.keyFiles()...)
+	}
+	for _, file := range files {
 		b, err := durable.ReadFile(durable.OS(), file, maxConfigBytes)
 		fmt.Fprintf(h, "%v %d ", errors.Is(err, fs.ErrNotExist), len(b))
 		h.Write(b)
@@ -115,24 +123,22 @@ func (r *reloads) digest() (sum [sha256.Size]byte) {
 // watchConfig reads the configuration again on SIGHUP, on "sealmq reload", and when its files
 // have changed, and follows "sealmq log level".
 func (n *node) watchConfig(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	tick := time.NewTicker(lookAge)
 	defer tick.Stop()
 	r := &n.reloads
-	if n.has("main") {
-		r.keys = n.keyFiles()
+	if r.known == n.digest(false) { // the files of keys were made meanwhile
+		r.known = n.digest(true)
+		r.seen = r.known
 	}
 	n.register()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hangup:
+		case <-r.hangups:
 			n.reload("hangup")
 		case <-tick.C:
-			now := r.digest()
+			now := n.digest(true)
 			// A file that is being written is read when it has not changed for a while.
 			if now != r.known && now == r.seen {
 				n.reload("changed file")
@@ -154,7 +160,7 @@ func (n *node) watchConfig(ctx context.Context) error {
 func (n *node) reload(why string) reloadAnswer {
 	r := &n.reloads
 	a := reloadAnswer{Request: r.request, Roles: n.roles}
-	r.known = r.digest()
+	r.known = n.digest(true)
 	now, err := n.reread()
 	if err == nil {
 		err = n.checkReload(now.Config)
@@ -162,6 +168,10 @@ func (n *node) reload(why string) reloadAnswer {
 	limits := n.cfg.Server
 	if err == nil && n.server != nil {
 		limits, err = n.allowedConnections(now.Server)
+	}
+	newKeys := false
+	if err == nil && n.has("main") { // the last, because it acts at once
+		newKeys, err = n.reloadRecordKeys()
 	}
 	if err != nil {
 		for _, e := range flatten(err) {
@@ -181,8 +191,8 @@ func (n *node) reload(why string) reloadAnswer {
 			a.Restart = append(a.Restart, f.key)
 		}
 	}
-	if n.has("main") && !slices.Equal(r.keys, n.keyFiles()) {
-		a.Restart = append(a.Restart, "new files of keys")
+	if newKeys {
+		a.Changed = append(a.Changed, "keys for records")
 	}
 	r.current = now
 	n.logs.setLevel(now.logLevel())
@@ -225,7 +235,7 @@ func (n *node) allowedConnections(s ServerConfig) (ServerConfig, error) {
 	return s, err
 }
 
-// keyFiles are the files of keys for records, which the main server reads when it starts.
+// keyFiles are the files of keys for records, with the salt of the earlier system.
 func (n *node) keyFiles() (list []string) {
 	for _, name := range []string{"records", "numbers"} {
 		paths, err := recordKeys(n.pipelineFolder(), name)
@@ -237,5 +247,5 @@ func (n *node) keyFiles() (list []string) {
 		}
 	}
 	slices.Sort(list)
-	return list
+	return append(list, filepath.Join(n.pipelineFolder(), saltFile))
 }

@@ -42,6 +42,7 @@ func (w *rolesWorld) reload() reloadAnswer {
 // TestReload: what can change without a restart does so at once, and what is wrong changes
 // nothing.
 func TestReload(t *testing.T) {
+	t.Parallel() // it mostly waits
 	w := newNodeWorld(t)
 	w.eventually(http.StatusOK, "/health")
 	acme := w.client("acme-01")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -83,7 +84,11 @@ func (n *node) followRevocations(ctx context.Context) error {
 		return err
 	}
 	c.Self = n.self()
+	n.mainClock.Store(c.Clock())
+	var told sync.WaitGroup
+	told.Go(func() { n.refused.Run(ctx, c.TellRefused, n.log) })
 	c.FollowRevocations(ctx, n.revoked, n.log)
+	told.Wait()
 	return c.Close()
 }
 
@@ -123,6 +128,8 @@ func (n *node) revocationStatus() (metrics.Status, string) {
 		return metrics.Degraded, err.Error()
 	case f.Level == httpkit.Degraded:
 		return metrics.Degraded, f.Reason
+	case n.authority != nil && n.authority.CopyErr() != nil:
+		return metrics.Degraded, mainserver.TextNoCopy
 	}
 	return metrics.OK, f.Value
 }
@@ -159,6 +166,16 @@ func (n *node) maintainCRL(ctx context.Context) error {
 	return nil
 }
 
+// shareRevocations keeps several main servers over one database in line.
+func (n *node) shareRevocations(ctx context.Context) error {
+	if n.pipeline.sharing == nil {
+		<-ctx.Done()
+		return nil
+	}
+	n.pipeline.sharing.Run(ctx, n.logOf("main"))
+	return nil
+}
+
 // syncAgain is how long after a failure the clients in the database are looked at again.
 const syncAgain = 10 * time.Second
 
@@ -187,7 +204,14 @@ func (n *node) syncClients(ctx context.Context) error {
 			again.Reset(syncAgain)
 			continue
 		}
-		count, err := mainserver.SyncClients(ctx, n.pipeline.store, n.authority, n.revoked)
+		var count int
+		var err error
+		if n.pipeline.sharing != nil { // or clients that others have revoked would be let in again
+			_, err = n.pipeline.sharing.Sync(ctx)
+		}
+		if err == nil {
+			count, err = mainserver.SyncClients(ctx, n.pipeline.store, n.authority, n.revoked)
+		}
 		if err == nil && rows {
 			var more int
 			more, err = mainserver.SyncCertificates(ctx, n.pipeline.store, n.authority, n.revoked)

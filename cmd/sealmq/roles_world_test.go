@@ -41,7 +41,7 @@ func newRolesWorld(t *testing.T, cfg pipelineproc.Config) *rolesWorld {
 	cfg.Exe, cfg.Data = builtBinary(t), w.data
 	cfg.Log = func(role string) io.Writer { return w.logs[role] }
 	cfg.Env = append(cfg.Env, "SEALMQ_DATA="+w.data, "SEALMQ_CONFIG="+filepath.Join(w.dir, "sealmq.yaml"))
-	for _, role := range append([]string{pipelineproc.All}, pipelineproc.Roles...) {
+	for _, role := range append([]string{pipelineproc.All, pipelineproc.Portal}, pipelineproc.Roles...) {
 		w.logs[role] = new(lockedBuffer)
 	}
 	var err error

@@ -60,7 +60,7 @@ func groups() []commandGroup {
 	return []commandGroup{
 		{"Run:", []*cobra.Command{newDemoCmd(), newInitCmd(), newServeCmd(), newServiceCmd()}},
 		{"Send and receive:", []*cobra.Command{newIdentityCmd(), newKeyCmd(), newOpenCmd(), newPubCmd(), newPublishCmd(), newReceiveCmd(), newSealCmd(), newSendCmd(), newSpoolCmd(), newSubCmd(), newSubmitCmd()}},
-		{"Administer:", []*cobra.Command{newAlertCmd(), newAPIKeyCmd(), newBindCmd(), newBindingCmd(), newCertCmd(), newConnectionCmd(), newDatabaseCmd(), newExchangeCmd(), newLogCmd(), newMessageCmd(), newQueueCmd(), newReloadCmd(), newStatsCmd(), newStatusCmd(), newUnbindCmd(), newUserCmd()}},
+		{"Administer:", []*cobra.Command{newAlertCmd(), newAPIKeyCmd(), newBackupCmd(), newBindCmd(), newBindingCmd(), newCACmd(), newCertCmd(), newConnectionCmd(), newDatabaseCmd(), newExchangeCmd(), newLogCmd(), newMessageCmd(), newQueueCmd(), newReloadCmd(), newRestoreCmd(), newStatsCmd(), newStatusCmd(), newUnbindCmd(), newUserCmd()}},
 		{aboutGroup, []*cobra.Command{newBenchCmd(), newConfigCmd(), newJournalCmd(), newManCmd(), newVersionCmd()}},
 	}
 }

@@ -21,6 +21,7 @@ func TestAPIHoldsAgainstSchemathesis(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it makes some thousand calls")
 	}
+	t.Parallel() // it mostly waits
 	tool := program(t, "schemathesis", "SCHEMATHESIS")
 	config, err := filepath.Abs(filepath.Join("testdata", "schemathesis.toml"))
 	if err != nil {

@@ -2,11 +2,11 @@ package main
 
 import (
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -304,7 +304,7 @@ func (f *outputFlags) open() (w io.Writer, finish func(keep bool) error, err err
 	if f.name == "" {
 		return f.cmd.OutOrStdout(), func(bool) error { return nil }, nil
 	}
-	part, err := os.CreateTemp(filepath.Dir(f.name), filepath.Base(f.name)+".part-*")
+	part, err := durable.OpenFile(f.name+".part-"+rand.Text(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}

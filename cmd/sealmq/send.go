@@ -289,6 +289,11 @@ func (f *sendFlags) send(a call, out *send.Sender, next func() (sender.Text, err
 	if errors.Is(err, send.ErrSpoolTooOld) {
 		return explainOld(err)
 	}
+	if errors.Is(err, seal.ErrExpired) {
+		if files, fileErr := f.connect.files(); fileErr == nil {
+			err = withHint(err, "%s", hintFor(f.connect.checkDates(files.Cert)))
+		}
+	}
 	return explain(suggestRoute(a.ctx, a.client, err, f.exchange, f.key))
 }
 

@@ -46,7 +46,7 @@ func openInput(cmd *cobra.Command, names []string, lines bool) (*input, error) {
 			return nil, explainFile(cmd, name, err)
 		}
 		if info.IsDir() {
-			return nil, fmt.Errorf("%s is a folder", name)
+			return nil, withHint(fmt.Errorf("%s is a folder", name), "name the files in it")
 		}
 	}
 	return in, nil

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -25,12 +26,16 @@ import (
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/alert"
+	"github.com/sealmq/sealmq/internal/backup"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
+	"github.com/sealmq/sealmq/pipeline/mainclient"
+	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/protocol"
 	"github.com/sealmq/sealmq/protocol/text"
 	"github.com/sealmq/sealmq/trust"
@@ -95,7 +100,11 @@ var roles = []string{"broker", "proxy", "worker", "main", "portal"}
 func checkRoles(_ *cobra.Command, args []string) error {
 	for _, a := range args {
 		if !slices.Contains(roles, a) {
-			return usagef("there is no role %q; the roles are: %s", a, strings.Join(roles, ", "))
+			hint := ""
+			if list := strings.FieldsFunc(a, func(r rune) bool { return r == ',' || r == '+' }); len(list) > 1 {
+				hint = "put blanks between roles: " + strings.Join(list, " ")
+			}
+			return usage(fmt.Errorf("there is no role %q; the roles are: %s", a, strings.Join(roles, ", ")), hint)
 		}
 	}
 	return nil
@@ -109,24 +118,30 @@ type node struct {
 	reread     func() (settings, error) // the configuration as it is now
 	reloads    reloads
 	registries map[string]*prometheus.Registry // of registryOf
-	readyJSON  io.Writer                       // gets the ready line; may be nil
-	terminal   io.Writer                       // gets the first steps; nil if no person looks
+	renewals   renewals
+	acme       *acmeCerts // nil if the portal's certificate is a file
+	readyJSON  io.Writer  // gets the ready line; may be nil
+	terminal   io.Writer  // gets the first steps; nil if no person looks
 
 	first bool // the data folder was made by this start
 	files mtls.Files
 	// authority is nil if the configuration names files.
 	authority *ca.Authority
 	revoked   *trust.RevocationList
-	auditFile *auditfile.File // nil unless this node is a broker or a main server
+	refused   mainclient.Refused   // whom the listeners did not let in
+	auditFile *auditfile.File      // nil unless this node is a broker or a main server
+	commands  *mainserver.Commands // those of administrators at this node's broker
 	engine    *local.Engine
+	backups   *backup.Manager // nil unless this node is a broker or a main server
 	broker    *broker.Broker
 	metrics   *metrics.Server  // nil if it is off
 	server    *listener.Server // nil unless this node is a broker
 
-	alerts   *alert.Manager // nil if nobody is told
-	roles    []string
-	pipeline pipelineNode
-	portal   *httpkit.Server // nil unless this node has the role
+	alerts    *alert.Manager // nil if nobody is told
+	roles     []string
+	pipeline  pipelineNode
+	portal    *httpkit.Server             // nil unless this node has the role
+	mainClock atomic.Pointer[clock.Other] // of the main server, if this node follows one
 	// rechecks look again whether the peers of open connections may stay, one for each
 	// listener.
 	rechecks []func()
@@ -171,6 +186,9 @@ func (n *node) parts() []part {
 		{name: "trust", start: n.openTrust, run: n.watchRevocations},
 		{name: "revocations of the main server", start: func() error { return nil }, run: n.followRevocations},
 		{name: "authority", start: func() error { return nil }, run: n.maintainCRL},
+	}
+	if !n.has("main") {
+		list = append(list, n.renewalParts()...)
 	}
 	if n.has("broker") || n.has("main") {
 		list = append(list, part{name: "audit", start: n.openAudit, stop: func(context.Context) error { return n.auditFile.Close() }})
@@ -243,7 +261,7 @@ func (n *node) openFiles() error {
 	return nil
 }
 
-// needsAuthority is the error of a node that would make an authority which nobody believes:
+// needsAuthority is the error of a node that would make an authority which nobody trusts:
 // proxies and workers are let in with a certificate of the one that broker and main server have.
 func (n *node) needsAuthority() error {
 	if n.has("broker") || n.has("main") {
@@ -251,7 +269,7 @@ func (n *node) needsAuthority() error {
 	}
 	p := ca.In(n.cfg.Data)
 	return withHint(fmt.Errorf("%s is missing, and the role %s makes no authority of its own", p.Root, n.roles[0]),
-		"copy the files that docs/tls-and-identity.md names from the data folder of the broker, or name that folder with --data if it is on this host")
+		"enroll this host (docs/operations/apart.md), or name the data folder of the broker or main server with --data if it is here")
 }
 
 // certificateRoles are the roles of the pipeline that this node has.
@@ -352,7 +370,7 @@ func (n *node) openServer() error {
 	lines := text.Protocol(text.Config{Broker: n.broker, Metrics: words, Version: buildVersion().Version, Started: time.Now(),
 		Limits: text.Limits{LineBytes: int(s.MaxLineBytes), Waiting: s.MaxUnconfirmed}})
 	n.server, err = listener.Listen(listener.Config{
-		Addr: s.Addr, TLS: tlsConfig, Identify: n.revoked.Identifier().Identify, Protocols: []protocol.Protocol{lines},
+		Addr: s.Addr, TLS: tlsConfig, Identify: n.revoked.Identifier().Identify, Refused: n.refusedAt("broker"), Protocols: []protocol.Protocol{lines},
 		Log: n.logOf("broker"), Metrics: conns, Limits: limits,
 	})
 	if err != nil {
@@ -373,7 +391,7 @@ func (n *node) openMetrics() error {
 	n.metrics, err = metrics.Listen(metrics.Config{
 		Addr: n.cfg.Metrics.Addr, Component: "broker", Registry: registry, Log: n.logOf("broker"),
 		Live:  []metrics.Check{{Name: "store", Run: n.storeStatus}, logs},
-		Ready: []metrics.Check{{Name: "store", Run: n.storeReady}, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}, logs},
+		Ready: []metrics.Check{{Name: "store", Run: n.storeReady}, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}, {Name: "clock", Run: n.clockStatus}, {Name: "renewal", Run: n.renewalStatus}, logs},
 	})
 	return cannotListen("broker", "metrics.addr", err)
 }

@@ -33,7 +33,8 @@ func (n *node) openAccounts() (err error) {
 	if err != nil {
 		return err
 	}
-	n.pipeline.accounts, err = accounts.New(accounts.Config{Store: n.pipeline.store, Idle: n.cfg.Main.SessionIdle, Lifetime: n.cfg.Main.SessionLifetime, JWTSecret: secret})
+	n.pipeline.accounts, err = accounts.New(accounts.Config{Store: n.pipeline.store, Idle: n.cfg.Main.SessionIdle, Lifetime: n.cfg.Main.SessionLifetime,
+		MaxFailures: n.cfg.Main.LoginMaxFailures, LockTime: n.cfg.Main.LoginLock, JWTSecret: secret, Now: n.pipeline.store.Now})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/audit/auditfile"
+	"github.com/sealmq/sealmq/pipeline/mainserver"
 )
 
 // auditPath is the file of what administrators did on this node. Broker and main server may be two
@@ -18,11 +19,16 @@ func (n *node) auditPath() string {
 }
 
 func (n *node) openAudit() (err error) {
+	n.commands = mainserver.NewCommands()
 	n.auditFile, err = auditfile.Open(n.auditPath(), n.log)
 	return err
 }
 
 // auditSink takes records of what administrators did, and of what was denied, in a role.
 func (n *node) auditSink(role string) audit.Sink {
-	return audit.Sinks{audit.NewLog(n.logOf(role)), n.auditFile}
+	sinks := audit.Sinks{audit.NewLog(n.logOf(role)), n.auditFile}
+	if role == "broker" && n.has("main") {
+		sinks = append(sinks, n.commands)
+	}
+	return sinks
 }

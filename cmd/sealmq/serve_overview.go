@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/pipeline/mainclient"
@@ -19,10 +20,13 @@ func (n *node) workerName() string {
 	return cmp.Or(n.cfg.Worker.Name, fmt.Sprintf("worker-%s-%d", host, os.Getpid()))
 }
 
+// started is when this process was, nearly.
+var started = time.Now().UTC().Truncate(time.Second)
+
 // self is this process as the overview shows it.
 func (n *node) self() mainclient.Self {
 	host, _ := os.Hostname()
-	s := mainclient.Self{Name: fmt.Sprintf("%s-%d", host, os.Getpid()), Roles: n.roles, Version: buildVersion().Version}
+	s := mainclient.Self{Name: fmt.Sprintf("%s-%d", host, os.Getpid()), Roles: n.roles, Version: buildVersion().Version, Host: host, Started: started}
 	if n.has("worker") {
 		s.Name = n.workerName()
 	}
@@ -36,7 +40,7 @@ func (n *node) openHistory() {
 	p.history = mainserver.NewHistory(p.store, p.queue, nil, n.log)
 	self := n.self()
 	for _, role := range self.Roles {
-		p.service.Here(mainserver.Component{Role: mainserver.ComponentRole(role), Name: self.Name, Version: self.Version})
+		p.service.Here(mainserver.Component{Role: mainserver.ComponentRole(role), Name: self.Name, Version: self.Version, Host: self.Host, Since: self.Started})
 	}
 }
 

@@ -32,7 +32,6 @@ import (
 	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/brokerqueue"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
-	"github.com/sealmq/sealmq/pipeline/enroll"
 	"github.com/sealmq/sealmq/pipeline/mainclient"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/proxy"
@@ -55,15 +54,17 @@ type pipelineNode struct {
 	idKey       []byte
 	service     *mainserver.Service
 	history     *mainserver.History
+	refused     *mainserver.Refused
+	sharing     *mainserver.Sharing // nil if no other main server can have the database
 	accounts    *accounts.Service
 	mainRouter  *httpkit.Router
-	mail        *mail.Sender // nil if there is no mail server
+	newKeys     chan struct{} // says that the keys for records have changed
+	mail        *mail.Sender  // nil if there is no mail server
 	mainServer  *httpkit.Server
 	proxy       *proxy.Proxy
 	proxyServer *httpkit.Server
 	worker      *worker.Worker
-	workerPages *metrics.Server // nil if it is off
-	renewals    []*enroll.Watcher
+	workerPages *metrics.Server                   // nil if it is off
 	redis       map[sealmq.Role]*redisqueue.Queue // if the queue is there
 	closers     []func() error                    // queues and clients, in the order in which they were opened
 }
@@ -76,6 +77,7 @@ func (n *node) pipelineParts() (list []part) {
 			part{name: "records", start: n.openRecords, run: n.watchRecords, stop: func(context.Context) error { return n.pipeline.store.Close() }},
 			part{name: "main server", start: n.openService})
 	}
+	list = append(list, n.backupParts()...)
 	list = append(list, part{name: "connections of the pipeline", start: func() error { return nil }, stop: n.closePipeline})
 	if n.has("main") {
 		list = append(list, background("view of the broker", n.openBrokerView, n.viewBroker), background("mails", n.openMail, n.sendMails), part{name: "listener of the main server", start: n.openMainListener,
@@ -83,18 +85,20 @@ func (n *node) pipelineParts() (list []part) {
 			stop: func(ctx context.Context) error { return n.pipeline.mainServer.Shutdown(ctx) }},
 			background("rows of waiting messages", func() error { return nil }, n.registerWaiting),
 			background("history of the messages", func() error { return nil }, n.keepHistory),
+			background("records of who was refused", func() error { return nil }, n.recordRefused),
 			background("re-encryption", func() error { return nil }, n.reencrypt),
+			background("revocations of other main servers", func() error { return nil }, n.shareRevocations),
 			background("clients of the authority", func() error { return nil }, n.syncClients))
 	}
 	if n.has("proxy") {
-		list = append(list, n.renewal(sealmq.RoleProxy),
+		list = append(list,
 			background("proxy", n.openProxy, func(ctx context.Context) error { return n.pipeline.proxy.Run(ctx) }),
 			part{name: "listener of the proxy", start: n.openProxyListener,
 				run:  func(context.Context) error { return n.pipeline.proxyServer.Serve() },
 				stop: func(ctx context.Context) error { return n.pipeline.proxyServer.Shutdown(ctx) }})
 	}
 	if n.has("worker") {
-		list = append(list, n.renewal(sealmq.RoleWorker), background("worker", n.openWorker, func(ctx context.Context) error { return n.pipeline.worker.Run(ctx) }))
+		list = append(list, background("worker", n.openWorker, func(ctx context.Context) error { return n.pipeline.worker.Run(ctx) }))
 		if n.cfg.Worker.Addr != "off" {
 			list = append(list, part{name: "pages of the worker", start: n.openWorkerPages,
 				run:  func(context.Context) error { return n.pipeline.workerPages.Serve() },
@@ -172,6 +176,10 @@ func (n *node) listenHTTPS(role sealmq.Role, addr string, router *httpkit.Router
 // patience is how long a start waits to learn whether the broker is there and lets the role in.
 const patience = 3 * time.Second
 
+// heartbeat is after how long a silent broker is asked for a sign of life. Other roles wait for it,
+// so they are to notice soon that the network has lost it.
+const heartbeat = 10 * time.Second
+
 // queueFor opens the pipeline's queue as a role. The broker may be away.
 func (n *node) queueFor(role sealmq.Role) (pipeline.Queue, error) {
 	if n.cfg.Redis.set() {
@@ -223,7 +231,7 @@ func (n *node) brokerDialer(role sealmq.Role) (func(context.Context) (*client.Cl
 		return nil, err
 	}
 	return func(ctx context.Context) (*client.Client, error) {
-		c, err := client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Name: name, Meta: true, MaxLineBytes: maxBrokerLine, Log: n.roleLog(role)})
+		c, err := client.Dial(ctx, client.Config{Addr: n.cfg.Pipeline.Broker, TLS: conf, Name: name, Meta: true, MaxLineBytes: maxBrokerLine, Heartbeat: heartbeat, Log: n.roleLog(role)})
 		if client.Unreachable(err) {
 			return nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "the broker cannot be reached", Err: err}
 		}
@@ -265,7 +273,7 @@ func (n *node) openService() error {
 	if err != nil {
 		return err
 	}
-	n.pipeline.service, err = mainserver.New(mainserver.Config{Records: n.pipeline.store, Keys: keys, Opener: opener, IDKey: n.pipeline.idKey,
+	n.pipeline.service, err = mainserver.New(mainserver.Config{Records: n.pipeline.store, Now: n.pipeline.store.Now, Keys: keys, Opener: opener, IDKey: n.pipeline.idKey,
 		MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber, TakeClear: n.cfg.Main.Unsealed == "take", Registry: n.registryOf("main"), Log: n.logOf("main")})
 	if n.authority != nil {
 		n.registryOf("main").MustRegister(n.crlCollector())
@@ -290,6 +298,10 @@ func (n *node) openMainListener() error {
 	}
 	n.pipeline.queue = queue
 	n.openHistory()
+	n.pipeline.refused = mainserver.NewRefused(n.pipeline.store, n.auditSink("main"), nil)
+	if n.pipeline.store.Shared() {
+		n.pipeline.sharing = mainserver.NewSharing(n.pipeline.store, n.authority, n.revoked)
+	}
 	if err := n.openAccounts(); err != nil {
 		return err
 	}
@@ -303,9 +315,10 @@ func (n *node) openMainListener() error {
 	}
 	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, SendReset: sendReset, Queue: queue, Broker: n.pipeline.broker,
 		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Address: n.cfg.mainAddress(), RenewFor: n.cfg.CA.RenewFor, Disk: n.diskSpace, Audit: n.auditSink("main"),
+		Refused: n.pipeline.refused, Sharing: n.pipeline.sharing, HandshakeFailed: n.refusedAt("main"),
 		AuditChain: func() (auditfile.Chain, error) { return auditfile.Verify(n.auditPath()) },
-		LogLevel:   levelOfLogs{n},
-		Checks:     append(n.redisChecks(sealmq.RoleServer), n.logs.health()), Version: buildVersion().Version, Log: n.logOf("main")})
+		LogLevel:   levelOfLogs{n}, Backups: n.backups,
+		Checks: append(n.redisChecks(sealmq.RoleServer), n.clockCheck(), n.logs.health(), n.backupHealth()), Version: buildVersion().Version, Log: n.logOf("main")})
 	if err != nil {
 		return err
 	}
@@ -379,7 +392,7 @@ func (n *node) openProxy() error {
 	}
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
-		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Checks: append(n.redisChecks(sealmq.RoleProxy), httpkit.Check{Name: "revocations", Run: n.revocationHealth}, httpkit.Check{Name: "renewal", Run: n.renewalHealth}, n.logs.health()),
+		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Denied: n.deniedAt("proxy"), Refused: n.refusedAt("proxy"), Checks: append(n.redisChecks(sealmq.RoleProxy), httpkit.Check{Name: "revocations", Run: n.revocationHealth}, n.clockCheck(), httpkit.Check{Name: "renewal", Run: n.renewalHealth}, n.logs.health()),
 		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),
 		Version: buildVersion().Version, Registry: n.registryOf("proxy"), Log: n.logOf("proxy"),
@@ -443,7 +456,7 @@ func (n *node) openWorker() error {
 func (n *node) openWorkerPages() (err error) {
 	registry := n.registryOf("worker")
 	registry.MustRegister(n.pipeline.worker.Metrics())
-	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.logOf("worker"), Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}, {Name: "renewal", Run: n.renewalStatus},
+	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.logOf("worker"), Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}, {Name: "clock", Run: n.clockStatus}, {Name: "renewal", Run: n.renewalStatus},
 		{Name: "log", Run: n.logs.status}, {Name: "redis_persistence", Run: n.redisStatus}},
 		Health: http.HandlerFunc(n.workerHealth)}
 	for range maxWorkerPorts {

@@ -20,7 +20,14 @@ import (
 func (n *node) portalParts() []part {
 	return []part{{name: "portal", start: n.openPortal,
 		run:  func(context.Context) error { return n.portal.Serve() },
-		stop: func(ctx context.Context) error { return n.portal.Shutdown(ctx) }}}
+		stop: func(ctx context.Context) error { return n.portal.Shutdown(ctx) }},
+		background("certificate of the portal", func() error { return nil }, func(ctx context.Context) error {
+			if n.acme != nil {
+				return n.acme.run(ctx)
+			}
+			<-ctx.Done()
+			return nil
+		})}
 }
 
 // openPortal opens the portal and its listener.
@@ -34,7 +41,14 @@ func (n *node) openPortal() error {
 	if err != nil {
 		return fmt.Errorf("portal.trusted_networks: %w", err)
 	}
-	p, err := portal.New(portal.Config{API: api, TrustedProxies: networks, Main: n.cfg.Pipeline.Main, URL: c.URL, Prefix: c.Prefix, Version: buildVersion().Version, Registry: n.registryOf("portal"), Log: n.logOf("portal")})
+	checks := []httpkit.Check{{Name: "renewal", Run: n.renewalHealth}, n.clockCheck()}
+	if n.acme, err = openACME(&c, n.cfg.Data, n.logOf("portal")); err != nil {
+		return err
+	}
+	if n.acme != nil {
+		checks = append(checks, httpkit.Check{Name: "acme", Run: n.acme.health})
+	}
+	p, err := portal.New(portal.Config{API: api, TrustedProxies: networks, Main: n.cfg.Pipeline.Main, URL: c.URL, Prefix: c.Prefix, Version: buildVersion().Version, Registry: n.registryOf("portal"), Checks: checks, Log: n.logOf("portal")})
 	if err != nil {
 		return err
 	}
@@ -45,6 +59,9 @@ func (n *node) openPortal() error {
 	conf, err := mtls.BrowserConfig(files, mtls.Options{MinVersion: n.cfg.TLS.version(), Log: n.logOf("portal")})
 	if err != nil {
 		return err
+	}
+	if n.acme != nil {
+		conf = n.acme.wrap(conf)
 	}
 	n.portal, err = httpkit.Listen(c.Addr, conf, p.Router(), httpkit.Limits{MaxConnections: httpsConnections()})
 	return cannotListen("portal", "portal.addr", err)

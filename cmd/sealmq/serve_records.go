@@ -75,6 +75,7 @@ func (n *node) openRecords() error {
 	if cfg.Numbers, err = loadHasher(dir, create); err != nil {
 		return err
 	}
+	n.pipeline.newKeys = make(chan struct{}, 1)
 	if n.pipeline.store, err = records.Open(context.Background(), cfg); err != nil {
 		return nameKey(err, dir)
 	}
@@ -110,6 +111,23 @@ func (c *MainConfig) database() (string, error) {
 	}
 	at := strings.LastIndex(c.Database, "@")
 	return c.Database[:at] + ":" + url.PathEscape(password) + c.Database[at:], nil
+}
+
+// checkDatabase reports why the database cannot be used as it is.
+func (c *MainConfig) checkDatabase(ctx context.Context) error {
+	database, err := c.database()
+	if err != nil {
+		return err
+	}
+	cfg := records.Config{URL: database}
+	if _, err := records.IsNew(ctx, cfg); err != nil {
+		return err
+	}
+	why, err := records.RiskAt(ctx, cfg)
+	if why != "" {
+		return errors.New(why)
+	}
+	return err
 }
 
 // seenDatabase is a file that says which database the main server had, so that another one
@@ -159,10 +177,12 @@ func nameKey(err error, dir string) error {
 	if !ok {
 		return err
 	}
-	switch other.Key {
-	case "ids":
+	switch {
+	case other.Missing:
+		return err
+	case other.Key == "ids":
 		return withHint(fmt.Errorf("%s: %w", filepath.Join(dir, "ids.key"), err), "with another key, a message that is submitted again would be stored twice")
-	case "sealing":
+	case other.Key == "sealing":
 		return withHint(fmt.Errorf("%s: %w", filepath.Join(dir, "sealing.key"), err), "messages in the queue are sealed for that key, and no other key opens them; "+
 			"if it is lost, so are they: delete the row sealing_key_fingerprint of the table settings, and start again")
 	}

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
@@ -11,20 +14,75 @@ import (
 	"github.com/sealmq/sealmq/pipeline/enroll"
 )
 
-// renewal renews the certificate of a role that was enrolled, on a host without the authority.
+// renewals are the roles whose certificates renew by themselves. One role may be asked for its
+// health while another is being started.
+type renewals struct {
+	mu sync.Mutex
+	of map[sealmq.Role]*enroll.Watcher
+}
+
+func (r *renewals) add(role sealmq.Role, w *enroll.Watcher) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.of == nil {
+		r.of = make(map[sealmq.Role]*enroll.Watcher)
+	}
+	r.of[role] = w
+}
+
+// status is zero for a role whose certificate does not renew by itself.
+func (r *renewals) status(role sealmq.Role) (s enroll.Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w := r.of[role]; w != nil {
+		s = w.Status()
+	}
+	return s
+}
+
+func (r *renewals) all() []enroll.Status {
+	return []enroll.Status{r.status(sealmq.RoleServer), r.status(sealmq.RoleProxy), r.status(sealmq.RoleWorker)}
+}
+
+// renewalCounters count what a role's certificate has been through since the start.
+func (n *node) renewalCounters(role sealmq.Role) (list []prometheus.Collector) {
+	for result, count := range map[string]func(enroll.Status) int{
+		"renewed": func(s enroll.Status) int { return s.Renewed },
+		"failed":  func(s enroll.Status) int { return s.Failures },
+	} {
+		list = append(list, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sealmq_certificate_renewals_total",
+			Help: "Attempts of a role to renew its own certificate, which was enrolled.", ConstLabels: prometheus.Labels{"name": string(role), "result": result}},
+			func() float64 { return float64(count(n.renewals.status(role))) }))
+	}
+	return list
+}
+
+// renewalParts renew the certificates of this node that were enrolled, on a host without the
+// authority.
+func (n *node) renewalParts() (list []part) {
+	if n.has("broker") || n.has("portal") {
+		list = append(list, n.renewal(sealmq.RoleServer))
+	}
+	for _, role := range n.certificateRoles() {
+		list = append(list, n.renewal(role))
+	}
+	return list
+}
+
+// renewal renews the certificate of a role.
 func (n *node) renewal(role sealmq.Role) part {
 	var w *enroll.Watcher
 	return background("renewal of the certificate of the "+string(role), func() error {
 		files := enroll.Files{Files: n.roleFiles(role)}
 		server, err := files.Server()
-		if err != nil || server == "" || n.has("main") {
+		if err != nil || server == "" {
 			return err
 		}
 		if n.cfg.Pipeline.Main != "" {
 			server = n.cfg.Pipeline.Main
 		}
 		w = &enroll.Watcher{Files: files, Server: server, Log: n.roleLog(role)}
-		n.pipeline.renewals = append(n.pipeline.renewals, w)
+		n.renewals.add(role, w)
 		return nil
 	}, func(ctx context.Context) error {
 		if w != nil {
@@ -37,8 +95,7 @@ func (n *node) renewal(role sealmq.Role) part {
 
 // renewalHealth says when a certificate of this node cannot be renewed.
 func (n *node) renewalHealth(context.Context) (f httpkit.Finding) {
-	for _, w := range n.pipeline.renewals {
-		s := w.Status()
+	for _, s := range n.renewals.all() {
 		if s.Err == nil {
 			continue
 		}
@@ -50,9 +107,9 @@ func (n *node) renewalHealth(context.Context) (f httpkit.Finding) {
 
 // renewalStatus is renewalHealth for the listener of operators.
 func (n *node) renewalStatus() (metrics.Status, string) {
-	for _, w := range n.pipeline.renewals {
-		if err := w.Status().Err; err != nil {
-			return metrics.Degraded, err.Error()
+	for _, s := range n.renewals.all() {
+		if s.Err != nil {
+			return metrics.Degraded, s.Err.Error()
 		}
 	}
 	return metrics.OK, ""

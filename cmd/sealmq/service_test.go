@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -28,7 +30,7 @@ func TestUnits(t *testing.T) {
 		"cmdEscape": func(s string) string { return s },
 	}).Parse(serviceUnit))
 	for _, wanted := range [][]string{nil, {"broker"}, {"proxy"}, {"worker"}, {"main"}, {"portal"}} {
-		c := serviceConfig(wanted, "/etc/sealmq/sealmq.yaml", "/var/lib/sealmq", serviceUser)
+		c := serviceConfig(wanted, "/etc/sealmq/sealmq.yaml", "/var/lib/sealmq/data", "/var/lib/sealmq", serviceUser)
 		var b bytes.Buffer
 		if err := unit.Execute(&b, map[string]any{"Description": c.Description, "Path": "/usr/local/bin/sealmq", "Arguments": c.Arguments,
 			"UserName": c.UserName, "WorkingDirectory": c.WorkingDirectory}); err != nil {
@@ -61,6 +63,133 @@ func TestUnits(t *testing.T) {
 			} else {
 				t.Log(c.Name, args[0], lines[len(lines)-1])
 			}
+		}
+	}
+}
+
+// TestServicesPage installs the service as docs/operations/services.md says, in a root of its own
+// where systemd does not run, and starts what it would start, as the user of the service.
+func TestServicesPage(t *testing.T) {
+	if testing.Short() || runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		t.Skip("it needs root on Linux, and builds the program")
+	}
+	for _, name := range []string{"unshare", "useradd", "setpriv", "systemctl"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip(err)
+		}
+	}
+	const notify = "@sealmq-services-page"
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-exc", `
+mkdir bin lib && cp "$PROGRAM" bin/sealmq && cp -a /etc etc
+mount --bind bin /usr/local/bin && mount --bind lib /var/lib && mount --bind etc /etc && mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/system
+`+commands(t, "docs/operations/services.md")+`
+systemctl is-enabled sealmq
+diff "$UNIT" /etc/systemd/system/sealmq.service
+if sealmq service install proxy --data "/srv/100%" 2>refused; then exit 1; fi
+grep "cannot name" refused
+start=$(sed -n 's/^ExecStart=//p' /etc/systemd/system/sealmq.service | tr -d '"')
+exec setpriv --reuid sealmq --regid sealmq --clear-groups --no-new-privs --pdeathsig KILL $start`)
+	unit, err := filepath.Abs("../../deploy/systemd/sealmq.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "UNIT="+unit, "PROGRAM="+builtBinary(t), "PATH=/usr/local/bin:"+os.Getenv("PATH"), "SYSTEMD_OFFLINE=1", "NOTIFY_SOCKET="+notify, "SEALMQ_SERVER_ADDR=127.0.0.1:0", "SEALMQ_METRICS_ADDR=off",
+		"SEALMQ_PROXY_ADDR=127.0.0.1:0", "SEALMQ_MAIN_ADDR=127.0.0.1:0", "SEALMQ_WORKER_ADDR=off", "SEALMQ_PORTAL_ADDR=127.0.0.1:0")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	ended := make(chan error, 1)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		ended <- cmd.Wait()
+		socket.Close()
+	}()
+	b := make([]byte, 1000)
+	if n, err := socket.Read(b); err != nil || string(b[:n]) != "READY=1" {
+		t.Errorf("the service does not run: %q, %v, %v\n%s", b[:n], err, <-ended, &out)
+		return
+	}
+	cancel()
+	<-ended
+}
+
+// TestServiceFolders: a service may write beside a data folder that is in its user's home folder, and
+// a unit names only paths that systemd reads as they are.
+func TestServiceFolders(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for data, want := range map[string]string{
+		filepath.Join(me.HomeDir, "data"):       me.HomeDir,
+		me.HomeDir:                              me.HomeDir,
+		filepath.Join(me.HomeDir, "mq", "data"): filepath.Join(me.HomeDir, "mq", "data"),
+		"/srv/mq":                               "/srv/mq",
+	} {
+		if got := serviceHome(data, me.Username); got != want {
+			t.Errorf("%s: %s, want %s", data, got, want)
+		}
+	}
+	if got := serviceHome("/var/lib/sealmq/data", "no such user"); got != "/var/lib/sealmq/data" {
+		t.Error(got)
+	}
+	for path, ok := range map[string]bool{"": true, "/var/lib/sealmq/data": true, "/srv/größe-1.2": true, "/srv/my data": false, "/srv/100%": false, `/srv/a"b`: false, `/srv/a\b`: false, "/srv/$a": false} {
+		if err := checkUnitPath(path); (err == nil) != ok {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+}
+
+// TestWindowsScripts: what the page and the scripts run in the folder is put there.
+func TestWindowsScripts(t *testing.T) {
+	scripts, err := filepath.Glob("../../deploy/windows/*.ps1")
+	if err != nil || len(scripts) == 0 {
+		t.Fatal(scripts, err)
+	}
+	setup := readFile(t, "../../deploy/windows/setup_windows.ps1")
+	for _, script := range scripts {
+		if name := filepath.Base(script); name != "setup_windows.ps1" && !strings.Contains(setup, "'"+name+"'") {
+			t.Errorf("setup_windows.ps1 does not copy %s", name)
+		}
+	}
+}
+
+// TestServiceHints: what a service manager refuses has a way out.
+func TestServiceHints(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no systemd")
+	}
+	if err := hasServiceManager("linux-systemd"); err != nil {
+		t.Error(err)
+	}
+	const want = "sealmq: error: services of Linux need systemd, and it does not run here\nsealmq: hint: run \"sealmq serve\" with what starts programs here, for example as the command of a container\n"
+	if diff := cmp.Diff(want, printed(hasServiceManager("unix-systemv"))); diff != "" {
+		t.Errorf("without systemd (-want +got):\n%s", diff)
+	}
+	for _, tt := range []struct {
+		use             string
+		root, installed bool
+		want            string
+	}{
+		{"start", false, true, "services are administered by root"},
+		{"status", false, false, `there is no service sealmq-proxy; "sealmq service install proxy" installs it`},
+		{"stop", true, false, `there is no service sealmq-proxy; "sealmq service install proxy" installs it`},
+		{"start", true, true, `"systemctl status sealmq-proxy" and "journalctl -u sealmq-proxy" say why`},
+		{"install", true, true, "it is installed already"},
+		{"install", true, false, "docs/operations/services.md"},
+	} {
+		if got := serviceHint("sealmq-proxy", tt.use, []string{"proxy"}, tt.root, tt.installed); !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%s, root %v, installed %v: %q, want %q", tt.use, tt.root, tt.installed, got, tt.want)
 		}
 	}
 }
