@@ -66,19 +66,21 @@ var places = []place{
 	{"internal/connlimit", ground, "", "net/http database/sql", "connections are counted alike, whatever is spoken on them"},
 	{"internal/changes", ground, "", pure, "waiting is about no subject"},
 	{"internal/cached", ground, "x/sync", pure, "a value has its finder from its user"},
+	{"internal/vanished", ground, "x/sys", "net/http database/sql", "a peer that has gone is found alike, whatever is spoken with it"},
 	{"internal/durable", ground, "x/sys", offline, "files know nothing of messages"},
 	{"internal/definition", ground, "", pure, "a definition is bytes"},
 	{"internal/brokerproc", ground, "x/sys", offline, "a process is started by its name"},
 	{"audit", ground, "sealmq", offline, "every package that acts may record it"},
 
-	{"audit/auditfile", formats, "audit", offline, "a file is for nodes; those who only record reach no disk"},
+	{"audit/auditfile", formats, "audit internal/durable", offline, "a file is for nodes; those who only record reach no disk"},
 
 	{"engine", formats, "sealmq", pure, "a contract needs no network, and knows no broker"},
 	{"protocol", formats, "sealmq", pure, "a session takes bytes in and gives bytes out; what all protocols share is not about one broker"},
 	{"seal/internal/jsonform", ground, "", pure, "JSON is read in one way"},
 	{"seal", formats, "sealmq seal/internal/jsonform x/crypto x/sync", pure, "sealing is a calculation: a sealed message travels by any means, and the broker has no part in it"},
 	{"api", formats, "yaml/v3", offline, "the truth of the API is a text, and what is read from it"},
-	{"internal/logfile", formats, "internal/durable", offline, "lines are texts, whoever logs them"},
+	{"internal/logfile", formats, "internal/durable", offline, "lines are texts, and their meaning is the logger's"},
+	{"internal/backup", formats, "internal/durable age", offline, "what goes into a backup is known above it"},
 	{"internal/framelog", formats, "internal/durable", offline, "frames know nothing of messages"},
 
 	{"seal/ciphermq", dialects, "sealmq seal seal/internal/jsonform x/crypto", pure, "another program's suites are for those who pass them in"},
@@ -99,7 +101,7 @@ var places = []place{
 	{"engine/local", parts, "sealmq engine internal/clock internal/durable journal dchest/siphash prometheus/client_golang", offline,
 		"an engine keeps queues: how messages arrive, and permissions, are decided above it"},
 	{"ca", parts, "sealmq internal/clock internal/durable mtls seal trust", "net/http database/sql", "an authority signs; how requests reach it is another package's subject"},
-	{"listener", parts, "sealmq internal/connlimit mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
+	{"listener", parts, "sealmq internal/connlimit internal/vanished mtls protocol prometheus/client_golang", "net/http database/sql", "protocols are chosen in cmd/sealmq, and know what is behind them"},
 	{"client", parts, "sealmq internal/changes internal/clock mtls x/sync", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
 	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod x/sync", offline, "a look-up asks over any connection that it is given"},
@@ -107,17 +109,17 @@ var places = []place{
 	{"internal/mail", parts, "wneessen/go-mail", "database/sql", "what mails say is their writers' subject"},
 	{"internal/metrics", parts, "engine internal/clock internal/connlimit mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
 
-	{"internal/alert", parts, "internal/durable prometheus/client_golang prometheus/client_model", "database/sql", "what is wrong is judged by metrics, whoever has them"},
+	{"internal/alert", parts, "internal/durable prometheus/client_golang prometheus/client_model", "database/sql", "what is wrong is judged by metrics alone"},
 
 	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
 	{"pipeline/redisqueue", parts, "sealmq pipeline go-json-experiment/json prometheus/client_golang redis/go-redis/v9", "database/sql", "a queue elsewhere knows neither roles nor their certificates: the connection's TLS is handed in"},
 	{"pipeline/brokerview", parts, "sealmq", offline, "the broker is whatever connection it is given"},
-	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit audit/auditfile ca internal/cached internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
+	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit audit/auditfile ca internal/backup internal/cached internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},
-	{"pipeline/mainclient", ends, "sealmq api/mainapi mtls pipeline trust", "database/sql", "a caller has no database"},
+	{"pipeline/mainclient", ends, "sealmq api/mainapi internal/clock mtls pipeline trust", "database/sql", "a caller has no database"},
 	{"pipeline/enroll", ends, "sealmq api/mainapi ca internal/durable mtls pipeline", "database/sql", "a machine with a certificate carries no main server"},
-	{"pipeline/records", parts, "sealmq internal/clock internal/durable pipeline/accounts pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
+	{"pipeline/records", parts, "sealmq internal/clock internal/durable internal/vanished pipeline/accounts pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
 		"a store knows rows: how a message came, and who may read it, is decided above it"},
 
 	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal seal/ciphermq prometheus/client_golang", pure,
@@ -140,7 +142,7 @@ var places = []place{
 	{"engine/enginetest", tests, "*", "", "every engine passes it"},
 	{"pipeline/queuetest", tests, "*", "", "every queue of the pipeline passes it"},
 	{"portal/browser", tests, "", "", "a browser before the real program"},
-	{"internal/testing/pipelineproc", tests, "ca internal/brokerproc mtls", "", "it runs the real program"},
+	{"internal/testing/pipelineproc", tests, "ca internal/brokerproc internal/testing/server mtls", "", "it runs the real program"},
 	{"internal/testing/crash", tests, "*", "", "it kills the real program"},
 	{"internal/testing/fakebroker", tests, "*", "", "a broker that says what a test wants"},
 	{"internal/testing/fakeclock", tests, "*", "", "a time that a test drives"},
@@ -148,7 +150,9 @@ var places = []place{
 	{"internal/testing/liar", tests, "*", "", "a broker that lies"},
 	{"internal/testing/smtpserver", tests, "*", "", "a mail server that keeps what it gets"},
 	{"internal/testing/mariadb", tests, "*", "", "a private database server"},
+	{"internal/testing/netns", tests, "*", "", "hosts and a network that loses packets"},
 	{"internal/testing/redis", tests, "*", "", "a private server of the queue"},
+	{"internal/testing/server", tests, "", "", "the processes of others' servers"},
 	{"internal/testing/mutation", tests, "*", "", "a product that is broken"},
 	{"internal/testing/testca", tests, "*", "", "fresh certificates"},
 	{"internal/testing/testnode", tests, "*", "", "a whole broker"},
@@ -379,6 +383,31 @@ func TestDiskAndTimeComeThroughInterfaces(t *testing.T) {
 			if check := sealed[pkg.Name]; check != nil && slices.Contains(f.imports(), pkg.Name) {
 				if why := check(sel.Sel.Name); why != "" {
 					t.Errorf("%s uses %s.%s: %s", f.set.Position(n.Pos()), pkg.Name, sel.Sel.Name, why)
+				}
+			}
+			return true
+		})
+	}
+}
+
+// TestPrivateFilesAreMadeInOnePlace: package durable also makes them private on Windows.
+func TestPrivateFilesAreMadeInOnePlace(t *testing.T) {
+	for _, f := range tree(t) {
+		if f.test || f.pkg == "internal/durable" || strings.HasPrefix(f.pkg, "internal/testing/") || f.pkg == "cmd/sealmq/internal/demo" || f.pkg == "cmd/sealmq" && strings.HasSuffix(f.path, "bench_broker.go") {
+			continue // the last two write into a folder that is private
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			sel, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || fmt.Sprint(sel.X) != "os" {
+				return true
+			}
+			for _, arg := range call.Args {
+				if l, ok := arg.(*ast.BasicLit); ok && (l.Value == "0o600" || l.Value == "0o700" || l.Value == "0o400") {
+					t.Errorf("%s calls os.%s; use that of package durable", f.set.Position(call.Pos()), sel.Sel.Name)
 				}
 			}
 			return true
