@@ -300,18 +300,8 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 		return Page{}, nil
 	}
 	domain := f.Domain
-	if f.Client != "" && f.Domain != "" { // no index has both, but the counts do
-		n, _, err := s.Count(ctx, Filter{Client: f.Client, Domain: f.Domain, State: f.State})
-		if n == 0 || err != nil {
-			return Page{}, err
-		}
-		all, _, err := s.Count(ctx, Filter{Client: f.Client, State: f.State})
-		if err != nil {
-			return Page{}, err
-		}
-		if n == all { // most clients have one domain
-			f.Domain = ""
-		}
+	if none, err := s.oneDomain(ctx, &f); none || err != nil {
+		return Page{}, err
 	}
 	p := s.plan(&f)
 	if f.Cursor != "" {
@@ -342,6 +332,23 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 		page.Records = slices.DeleteFunc(page.Records, func(r Record) bool { return r.Domain != domain })
 	}
 	return page, s.d.coded("read messages", err)
+}
+
+// oneDomain takes the domain out of a filter whose client has only that one, as most clients
+// have: no index has both, but the counts do. It reports whether there are none of that domain.
+func (s *Store) oneDomain(ctx context.Context, f *Filter) (none bool, err error) {
+	if f.Client == "" || f.Domain == "" {
+		return false, nil
+	}
+	n, _, err := s.Count(ctx, Filter{Client: f.Client, Domain: f.Domain, State: f.State})
+	if n == 0 || err != nil {
+		return true, err
+	}
+	all, _, err := s.Count(ctx, Filter{Client: f.Client, State: f.State})
+	if n == all {
+		f.Domain = ""
+	}
+	return false, err
 }
 
 // perWalk is how many rows a walk looks at, if not all it finds are wanted.
