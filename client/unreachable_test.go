@@ -1,22 +1,23 @@
 package client_test
 
 import (
+	"fmt"
 	"net"
 	"testing"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/server"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 )
 
 // TestUnreachable: a broker that is away is told from one that is wrong.
 func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := server.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed := l.Addr().String()
-	l.Close()
+	closed := fmt.Sprint("127.0.0.1:", port)
 	mute, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

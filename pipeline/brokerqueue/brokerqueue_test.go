@@ -89,7 +89,7 @@ func TestPowerLoss(t *testing.T) {
 	const batches, size, crashes = 60, 20, 4
 	n := start(t)
 	q := open(t, overNetwork(n))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 
 	produced := make(chan error, 1)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline/enroll"
 )
 
@@ -54,22 +55,24 @@ func TestRenewSurvivesCrashes(t *testing.T) {
 
 func TestWatcherRenewsAndGoesOnAfterAnOutage(t *testing.T) {
 	m := newMain(t)
-	m.life = ca.MinValid
+	m.life = time.Minute
 	f := filesIn(t.TempDir(), durable.OS())
 	m.enrolled(f)
+	leaf, _ := checkPair(t, f)
+	from, _ := mtls.Life(leaf)
 	var ahead atomic.Int64
-	w := &enroll.Watcher{Files: f, Server: m.URL, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}
-	if wait, renewed := w.Step(t.Context(), 0); renewed || wait > 7*time.Second || wait < 5*time.Second || w.Status().Until.IsZero() {
+	w := &enroll.Watcher{Files: f, Server: m.URL, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return from.Add(time.Duration(ahead.Load())) }}
+	if wait, renewed := w.Step(t.Context(), 0); renewed || wait != 40*time.Second || w.Status().Until.IsZero() {
 		t.Errorf("fresh: look again after %v", wait)
 	}
-	if wait, _ := w.Step(t.Context(), 1); wait > 6*time.Second {
+	if wait, _ := w.Step(t.Context(), 1); wait != 36*time.Second {
 		t.Errorf("with jitter: %v", wait)
 	}
-	ahead.Store(int64(7 * time.Second))
+	ahead.Store(int64(41 * time.Second))
 	m.mu.Lock()
 	m.refuse = 503
 	m.mu.Unlock()
-	if wait, renewed := w.Step(t.Context(), 0); renewed || wait != time.Second || w.Status().Err == nil {
+	if wait, renewed := w.Step(t.Context(), 0); renewed || wait != 2*time.Second || w.Status().Err == nil {
 		t.Errorf("while the server is away: look again after %v, %v", wait, w.Status().Err)
 	}
 	m.mu.Lock()

@@ -120,7 +120,7 @@ func TestFollowerLetsTheServerStop(t *testing.T) {
 		answered <- err
 	}()
 	w.eventually("the question is asked", func() bool { return w.server.Connections() > 0 })
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if err := w.server.Shutdown(ctx); err != nil {
 		t.Error(err)

@@ -215,7 +215,8 @@ func TestRulesOfLoginsWithJWT(t *testing.T) {
 			s.must(err)
 			return c
 		}
-		anna.want(200, "POST", "/api/v1/me/second-factor/confirm", `{"code":"`+code(0)+`"}`)
+		first := code(0)
+		anna.want(200, "POST", "/api/v1/me/second-factor/confirm", `{"code":"`+first+`"}`)
 		for _, path := range []string{"/portal/auth/login", "/auth/login"} {
 			if a := nobody.want(401, "POST", path, credentials("anna@example.com", goodPassword)); a.str("error") != "second_factor_required" || !strings.Contains(a.str("detail"), `"code"`) {
 				t.Errorf("%s", a.body)
@@ -225,7 +226,7 @@ func TestRulesOfLoginsWithJWT(t *testing.T) {
 			return toJSON(map[string]string{"email": "anna@example.com", "password": goodPassword, "code": code})
 		}
 		nobody.want(401, "POST", "/auth/login", with("000000"))
-		nobody.want(401, "POST", "/auth/login", with(code(0))) // it was used
+		nobody.want(401, "POST", "/auth/login", with(first)) // it was used
 		nobody.want(200, "POST", "/auth/login", with(code(1)))
 		if a := nobody.want(401, "POST", "/auth/jwt/login", url.Values{"username": {"anna@example.com"}, "password": {goodPassword}}.Encode(), "Content-Type", "application/x-www-form-urlencoded"); a.str("error") != "second_factor_required" {
 			t.Errorf("%s", a.body)

@@ -235,7 +235,8 @@ func TestSecondFactor(t *testing.T) {
 		return c
 	}
 	s.logIn("anna@example.com", goodPassword) // it is not in force yet
-	confirmed := anna.want(200, "POST", "/api/v1/me/second-factor/confirm", toJSON(map[string]string{"code": code()}))
+	first := code()
+	confirmed := anna.want(200, "POST", "/api/v1/me/second-factor/confirm", toJSON(map[string]string{"code": first}))
 	codes, _ := confirmed.m["recovery_codes"].([]any)
 	if len(codes) != 10 {
 		t.Fatalf("%s", confirmed.body)
@@ -252,7 +253,7 @@ func TestSecondFactor(t *testing.T) {
 	if n := len(s.want(200, "GET", "/api/v1/audit?event_type=user_login_failed", "").items()); n != 0 {
 		t.Errorf("%d failed logins are on record, and only the code is missing", n)
 	}
-	try(401, code()) // it was used to confirm
+	try(401, first) // it was used to confirm
 	s.pass(30 * time.Second)
 	used := code()
 	try(201, used)
@@ -286,8 +287,9 @@ func TestSecondFactor(t *testing.T) {
 	(&person{server: s, token: half}).want(401, "GET", "/api/v1/me", "")
 	goOn(401, half, "000000", "second_factor_required")
 	goOn(401, half+"x", code(), "authentication_error")
-	goOn(201, half, code(), "")
-	goOn(401, half, code(), "second_factor_required")
+	used = code()
+	goOn(201, half, used, "")
+	goOn(401, half, used, "second_factor_required")
 	s.pass(6 * time.Minute)
 	goOn(401, half, code(), "authentication_error")
 	half = begin()

@@ -38,17 +38,26 @@ type queue struct {
 	refuse error                    // of each item
 	lose   func(pipeline.Item) bool // whose answer is lost; may be nil
 	hold   chan struct{}            // if not nil, Enqueue waits for an element or its context
+	deaf   bool                     // it waits for an element only
+
+	patience time.Duration // how long the last call would have waited
 }
 
 func (q *queue) Enqueue(ctx context.Context, items []pipeline.Item) ([]pipeline.EnqueueResult, error) {
 	q.mu.Lock()
-	hold := q.hold
+	hold, given := q.hold, ctx.Done()
+	if q.deaf {
+		given = nil
+	}
+	if end, ok := ctx.Deadline(); ok {
+		q.patience = time.Until(end)
+	}
 	q.calls = append(q.calls, items)
 	q.mu.Unlock()
 	if hold != nil {
 		select {
 		case <-hold:
-		case <-ctx.Done():
+		case <-given:
 			return nil, &sealmq.Error{Code: sealmq.Unavailable, Message: "the queue does not answer", Err: ctx.Err()}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait of the suite.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // Run runs the suite. open returns an empty queue, or the same one again: a second opening
 // within one test is another process that uses the same queue. put stores bytes that may be

@@ -32,7 +32,7 @@ const batch = 20
 
 // startLoad begins to enqueue batches of items.
 func startLoad(t *testing.T, cfg redisqueue.Config, batches int) *load {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	l := &load{T: t, ctx: ctx, stored: make(map[string]bool), finished: make(map[string]int), unknown: make(map[string]bool), moved: make(chan struct{}, 1)}
 	producer, workers := open(t, cfg), []*redisqueue.Queue{open(t, cfg), open(t, cfg)}
 	l.running.Go(func() { l.produce(producer, batches) })

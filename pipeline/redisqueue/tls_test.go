@@ -2,13 +2,13 @@ package redisqueue_test
 
 import (
 	"crypto/tls"
-	"net"
 	"path/filepath"
 	"strconv"
 	"testing"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/testing/redis"
+	"github.com/sealmq/sealmq/internal/testing/server"
 	"github.com/sealmq/sealmq/internal/testing/testca"
 	"github.com/sealmq/sealmq/pipeline"
 )
@@ -19,12 +19,8 @@ func TestTLS(t *testing.T) {
 	cert, key := testca.WriteLeaf(t, dir, "server", authority.ServerLeaf())
 	roots := filepath.Join(dir, "ca.crt")
 	testca.WriteFile(t, roots, authority.RootPEM())
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := server.Port()
 	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s := redis.Run(t, "--tls-port", strconv.Itoa(port), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", roots)

@@ -2,7 +2,6 @@ package browser
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/testing/server"
 	"github.com/sealmq/sealmq/internal/testing/smtpserver"
 )
 
@@ -98,13 +98,11 @@ func (s *site) resetPage(mails *smtpserver.Server, email string) string {
 // TestResetByMail: a mail comes through a real mail server, and its link sets the password once.
 func TestResetByMail(t *testing.T) {
 	mails := smtpserver.Start(t, nil)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := server.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	portal := l.Addr().String()
-	l.Close()
-	s := start(t, append(withMail(mails), "SEALMQ_PORTAL_ADDR="+portal)...)
+	s := start(t, append(withMail(mails), fmt.Sprint("SEALMQ_PORTAL_ADDR=127.0.0.1:", port))...)
 	s.setUp()
 	b := newTab(t, s)
 	b.open("/login")

@@ -1,16 +1,22 @@
 package browser
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/server"
 )
 
 // TestMainServerAway: a portal in a process of its own says that the main server is away, shows
 // its pages by themselves when it is back, and keeps a form that was filled in meanwhile.
 func TestMainServerAway(t *testing.T) {
-	s := start(t)
+	port, err := server.Port() // it stays free while the main server is away
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, fmt.Sprint("SEALMQ_MAIN_ADDR=127.0.0.1:", port))
 	s.setUp()
 	portal, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: s.exe, Data: s.Data, Roles: []string{"portal"}, Env: []string{"SEALMQ_PIPELINE_MAIN=https://" + s.MainAddr}})
 	if err != nil {
@@ -21,7 +27,7 @@ func TestMainServerAway(t *testing.T) {
 	node := s.Process
 	restart := func() {
 		t.Helper()
-		node, err = brokerproc.Start(t.Context(), brokerproc.Config{Exe: s.exe, Data: s.Data, Addr: s.Addr, Roles: []string{"broker", "proxy", "worker", "main"}, Env: []string{"SEALMQ_MAIN_ADDR=" + s.MainAddr}})
+		node, err = brokerproc.Start(t.Context(), brokerproc.Config{Exe: s.exe, Data: s.Data, Roles: []string{"broker", "proxy", "worker", "main"}, Env: []string{"SEALMQ_MAIN_ADDR=" + s.MainAddr}})
 		if err != nil {
 			t.Fatal(err)
 		}

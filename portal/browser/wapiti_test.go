@@ -84,7 +84,7 @@ func scan(t *testing.T, wapiti, address string, start []string) (list []finding)
 	dir := t.TempDir()
 	report := filepath.Join(dir, "report.json")
 	args := []string{"--url", address + "/", "--scope", "folder", "--module", wapitiModules, "--format", "json", "--output", report,
-		"--depth", "0", "--max-attack-time", fmt.Sprint(attackTime.Seconds()),
+		"--depth", "0", "--timeout", "50", "--max-attack-time", fmt.Sprint(attackTime.Seconds()),
 		"--store-session", dir, "--verify-ssl", "0", "--no-bugreport", "--verbose", "0"}
 	for _, path := range start {
 		args = append(args, "--start", address+path)

@@ -85,7 +85,7 @@ func StartSentinel(name string, master *Server) (*Server, error) {
 		return nil, err
 	}
 	conf := filepath.Join(s.dir, "sentinel.conf")
-	text := fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]d 1\nsentinel auth-pass %[1]s %[3]s\nsentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 5000\n",
+	text := fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]d 1\nsentinel auth-pass %[1]s %[3]s\nsentinel down-after-milliseconds %[1]s 2000\nsentinel failover-timeout %[1]s 5000\n",
 		name, master.port, master.password)
 	if err = os.WriteFile(conf, []byte(text), 0o600); err == nil {
 		s.args = []string{conf, "--sentinel"}
