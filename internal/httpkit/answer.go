@@ -100,11 +100,10 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	writeJSON(w, "application/json", status, body)
 }
 
-// Bounds of what an error waits for.
-const (
-	drainTimeout = time.Second
-	maxDrain     = 1 << 20
-)
+// Bounds of what an error waits for. Tests wait longer.
+var drainTimeout = time.Second
+
+const maxDrain = 1 << 20
 
 // drain reads the rest of a body that is not very large. Over HTTP/2 an answer to a body that is
 // still on its way resets the stream, and some clients drop the answer then. Over HTTP/1.1 the

@@ -108,10 +108,16 @@ func TestConnectionEndsWithItsCertificate(t *testing.T) {
 					rt.Handle("GET /forever", httpkit.Options{}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 				})
 				template := w.ca.Template("alice", sealmq.RoleClient)
-				template.NotAfter = time.Now().Add(2 * time.Second)
-				c := w.client(w.ca.ClientWith(w.ca.Issue(template)), http2)
-				go func() { _, _ = w.try(c, "GET", path, "") }()
-				w.waitFor(1)
+				for life := 2 * time.Second; ; life *= 2 { // it may end before a slow machine has connected
+					template.NotAfter = time.Now().Add(life)
+					c := w.client(w.ca.ClientWith(w.ca.Issue(template)), http2)
+					if _, err := w.try(c, "GET", "/health", ""); err == nil {
+						go func() { _, _ = w.try(c, "GET", path, "") }()
+						break
+					} else if life > time.Minute {
+						t.Fatal(err)
+					}
+				}
 				if eventually(func() bool { return w.server.Connections() == 0 }) != nil {
 					t.Error("the connection outlives its certificate")
 				}

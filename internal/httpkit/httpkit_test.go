@@ -286,7 +286,7 @@ func TestRevocationActsOnOpenConnections(t *testing.T) {
 
 // eventually waits for a condition.
 func eventually(ok func() bool) error {
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if ok() {
 			return nil
 		}

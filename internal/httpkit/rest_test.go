@@ -246,7 +246,12 @@ func TestMetricsAreForMonitors(t *testing.T) {
 func TestErrorsWaitForSmallBodies(t *testing.T) {
 	w := newWorld(t, httpkit.Limits{}, basic)
 	c := w.client(w.ca.WithoutCertificate(), true)
+	short := httpkit.SetDrainTimeout(time.Minute)
+	defer httpkit.SetDrainTimeout(short)
 	for _, sent := range []bool{true, false} {
+		if !sent {
+			httpkit.SetDrainTimeout(short)
+		}
 		r, body := io.Pipe()
 		read := make(chan error, 1)
 		go func() {
@@ -280,6 +285,7 @@ func TestErrorsWaitForSmallBodies(t *testing.T) {
 // TestTooLargeWaitsForItsBody: so it is with an answer to a body that is too large, unless it
 // is very large.
 func TestTooLargeWaitsForItsBody(t *testing.T) {
+	defer httpkit.SetDrainTimeout(httpkit.SetDrainTimeout(time.Minute))
 	w := newWorld(t, httpkit.Limits{}, basic)
 	c := w.client(w.ca.ClientTLS("alice"), true)
 	r, body := io.Pipe()
@@ -308,7 +314,7 @@ func TestTooLargeWaitsForItsBody(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the body was not read")
 		r.Close()
 	}

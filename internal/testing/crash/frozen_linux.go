@@ -83,11 +83,10 @@ func (l *load) frozen(ctx context.Context, disk *Disk, lasts time.Duration) erro
 		return err
 	}
 	thaw := time.After(lasts)
-	pause(ctx, 100*time.Millisecond) // for confirms of what was stored before
-	before := l.ledger.Counts().Confirmed
 	err := l.until(ctx, lasts, "the broker says that its disk hangs", func(err error) bool {
 		return err != nil && strings.Contains(err.Error(), "the disk has not answered")
 	})
+	before := l.ledger.Counts().Confirmed // with the confirms of what was stored before
 	<-thaw
 	during := l.ledger.Counts().Confirmed - before
 	if err := errors.Join(err, disk.Thaw()); err != nil {
