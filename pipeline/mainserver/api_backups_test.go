@@ -136,7 +136,7 @@ func TestNoBackups(t *testing.T) {
 
 // begin asks until the server has begun to run its backups.
 func (s *server) begin(method, path string, status int) (a answer) {
-	for range 1000 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if a = s.ask(s.as(sealmq.RoleAdmin), method, path, ""); a.StatusCode == status {
 			return a
 		}
@@ -147,7 +147,7 @@ func (s *server) begin(method, path string, status int) (a answer) {
 
 // until asks until an answer is as it should be.
 func (s *server) until(path string, ok func(answer) bool) (a answer) {
-	for range 1000 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if a = s.want(200, "GET", path, ""); ok(a) {
 			return a
 		}

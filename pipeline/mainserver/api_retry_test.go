@@ -12,7 +12,7 @@ const retryJobs = "/api/v1/messages/retry-jobs"
 // ended waits for the end of a job.
 func (s *server) ended(id string) answer {
 	s.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		a := s.want(200, "GET", retryJobs+"/"+id, "")
 		if a.str("state") != "running" {
 			return a
