@@ -31,7 +31,7 @@ func (n *node) temporaries() (count int) {
 
 func (n *node) untilNoTemporaries() {
 	n.Helper()
-	for until := time.Now().Add(10 * time.Second); n.temporaries() > 0; {
+	for until := time.Now().Add(time.Minute); n.temporaries() > 0; {
 		if time.Now().After(until) {
 			n.Fatal("a temporary queue outlives its connection")
 		}

@@ -2,6 +2,7 @@ package browser
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -32,18 +33,30 @@ func (s *site) submitAs(client, sender, text string) string {
 	}
 	defer c.CloseIdleConnections()
 	body, _ := json.Marshal(map[string]string{"sender_number": sender, "message_body": text})
-	r, err := c.Post("https://"+s.ProxyAddr+"/submit", "application/json", bytes.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
+	key := rand.Text()
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(100 * time.Millisecond) { // a disk or a machine that is slow for a second is a 503
+		r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "https://"+s.ProxyAddr+"/submit", bytes.NewReader(body))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Idempotency-Key", key)
+		answer, err := c.Do(r)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		var accepted struct {
+			MessageID string `json:"message_id"`
+		}
+		err = json.NewDecoder(answer.Body).Decode(&accepted)
+		answer.Body.Close()
+		if err == nil && answer.StatusCode == http.StatusAccepted {
+			return accepted.MessageID
+		}
+		if answer.StatusCode != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			s.t.Fatalf("submit: %s %v", answer.Status, err)
+		}
 	}
-	defer r.Body.Close()
-	var answer struct {
-		MessageID string `json:"message_id"`
-	}
-	if err := json.NewDecoder(r.Body).Decode(&answer); err != nil || r.StatusCode != http.StatusAccepted {
-		s.t.Fatalf("submit: %s %v", r.Status, err)
-	}
-	return answer.MessageID
 }
 
 // tryAs submits with a certificate that is refused, and waits until the overview knows.

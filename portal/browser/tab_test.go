@@ -56,7 +56,7 @@ func startChromium() {
 }
 
 // stepTimeout bounds what one step in a tab may take.
-const stepTimeout = 30 * time.Second
+const stepTimeout = time.Minute
 
 // A tab is a browser window with cookies of its own. A test fails if one of its pages logs an
 // error, breaks the content security policy or asks another host.
