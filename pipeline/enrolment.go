@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/sealmq/sealmq"
@@ -70,8 +71,17 @@ func ParseEnrolmentToken(text string) (t EnrolmentToken, err error) {
 // CheckMainAddress returns an error unless an address is https://host or https://host:port.
 func CheckMainAddress(address string) error {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" || !portFits(u) {
 		return errors.New("the main server's address must have the form https://host:port")
 	}
 	return nil
+}
+
+// portFits reports whether a URL has a port that can be dialed, or none and no colon for one.
+func portFits(u *url.URL) bool {
+	if u.Port() == "" {
+		return !strings.HasSuffix(u.Host, ":")
+	}
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	return err == nil && n > 0
 }

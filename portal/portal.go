@@ -77,8 +77,8 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Main == "" {
 		cfg.Main = "https://main-server.invalid" // of an InProcess, which looks at paths only
 	}
-	if cfg.Prefix != "" && (path.Clean(cfg.Prefix) != cfg.Prefix || cfg.Prefix[0] != '/' || cfg.Prefix == "/" || strings.ContainsAny(cfg.Prefix, "{}?#%;, \"'<>\\")) {
-		return nil, fmt.Errorf("the path prefix %q is not like /sealmq", cfg.Prefix)
+	if err := CheckPrefix(cfg.Prefix); err != nil {
+		return nil, err
 	}
 	p := &Portal{cfg: cfg, origins: http.NewCrossOriginProtection(), caller: newCaller(cfg.API, cfg.Now)}
 	if cfg.URL != "" {
@@ -103,6 +103,14 @@ func New(cfg Config) (*Portal, error) {
 	p.addMetrics()
 	p.addRoutes()
 	return p, nil
+}
+
+// CheckPrefix returns an error unless a text can be Config.Prefix.
+func CheckPrefix(prefix string) error {
+	if prefix != "" && (path.Clean(prefix) != prefix || prefix[0] != '/' || prefix == "/" || strings.ContainsAny(prefix, "{}?#%;, \"'<>\\")) {
+		return fmt.Errorf("the path prefix %q is not like /sealmq", prefix)
+	}
+	return nil
 }
 
 // Router is the portal's http.Handler.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/internal/backup"
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 // configExample explains every setting. Its values are the defaults.
@@ -122,6 +123,10 @@ type PipelineConfig struct {
 	MaxBody   int    `key:"max_body" check:"1..65_536"`
 	MinNumber int    `key:"min_number" check:"3..16"`
 }
+
+// mainURL is the main server's address. A slash at its end, which people copy from a browser, is
+// not part of it.
+func (c *PipelineConfig) mainURL() string { return strings.TrimSuffix(c.Main, "/") }
 
 // ProxyConfig is the role that takes messages.
 type ProxyConfig struct {
@@ -265,7 +270,19 @@ func (c *Config) Validate() error {
 	if (c.Portal.Cert == "") != (c.Portal.Key == "") {
 		p.addf("portal.cert and portal.key: must be set together")
 	}
+	if c.Pipeline.Main != "" {
+		if err := pipeline.CheckMainAddress(c.Pipeline.mainURL()); err != nil {
+			p.addf("pipeline.main: %w", err)
+		}
+	}
+	for _, at := range []struct{ key, networks string }{{"proxy.trusted_networks", c.Proxy.TrustedNetworks}, {"portal.trusted_networks", c.Portal.TrustedNetworks}} {
+		if _, err := parseNetworks(at.networks); err != nil {
+			p.addf("%s: %w", at.key, err)
+		}
+	}
+	p = append(p, c.Portal.checkAddresses()...)
 	p = append(p, c.Portal.checkACME()...)
+	p = append(p, c.Mail.check()...)
 	p = slices.DeleteFunc(p, func(err error) bool {
 		key, _, _ := strings.Cut(err.Error(), ":")
 		return reported[key]

@@ -139,6 +139,21 @@ sealmq: error: redis.queue: must be a name of 1 to 200 bytes without blanks
 ` + hint,
 		},
 		{
+			name: "addresses that only some roles use",
+			file: "pipeline: {main: 'http://main:8000'}\nproxy: {trusted_networks: 10.0.0.0/33}\nportal: {url: 'http://portal', prefix: sealmq/, trusted_networks: lan}\nmail: {host: mail}\n",
+			want: `sealmq: error: pipeline.main: the main server's address must have the form https://host:port
+sealmq: error: proxy.trusted_networks: "10.0.0.0/33" is not a network such as 10.0.0.0/8
+sealmq: error: portal.trusted_networks: "lan" is not a network such as 10.0.0.0/8
+sealmq: error: portal.url: "http://portal" is not an address such as https://host:port
+sealmq: error: portal.prefix: the path prefix "sealmq/" is not like /sealmq
+sealmq: error: mail: mails need a host and a sender's address
+` + hint,
+		},
+		{
+			name: "addresses that are good",
+			file: "pipeline: {main: 'https://main:8000/'}\nproxy: {trusted_networks: '10.0.0.0/8, 192.0.2.7'}\nportal: {url: 'https://portal/mq', prefix: /mq}\nmail: {host: mail, from: mq@example.org}\n",
+		},
+		{
 			name: "misspelt environment variable",
 			env:  map[string]string{"SEALMQ_SERVER_ADR": "x", "SEALMQ_STORAGE_CACHE_BYTES": "much"},
 			want: `sealmq: error: environment SEALMQ_SERVER_ADR: unknown key; did you mean SEALMQ_SERVER_ADDR?

@@ -20,11 +20,6 @@ import (
 
 // openAccounts opens the rules for people.
 func (n *node) openAccounts() (err error) {
-	if n.cfg.Portal.URL != "" {
-		if _, err := n.cfg.portalURL(""); err != nil {
-			return err
-		}
-	}
 	env, err := readEnvironment()
 	if err != nil {
 		return err

@@ -21,9 +21,25 @@ func (n *node) openMail() (err error) {
 	return err
 }
 
+// check returns what is wrong with the section apart from its files.
+func (c *MailConfig) check() (p problems) {
+	if c.Host != "" {
+		if _, err := mail.New(c.config()); err != nil {
+			p.addf("mail: %w", err)
+		}
+	}
+	return p
+}
+
+// config is the section without what stands in files.
+func (c *MailConfig) config() mail.Config {
+	return mail.Config{Host: c.Host, Port: c.Port, Security: c.Security, User: c.User, From: c.From}
+}
+
 // sender returns what sends mails.
 func (c *MailConfig) sender(log *slog.Logger) (*mail.Sender, error) {
-	cfg := mail.Config{Host: c.Host, Port: c.Port, Security: c.Security, User: c.User, From: c.From, Log: log}
+	cfg := c.config()
+	cfg.Log = log
 	if c.User != "" {
 		password, err := readPassword(c.PasswordFile)
 		if err != nil {

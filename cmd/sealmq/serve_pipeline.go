@@ -258,7 +258,7 @@ func (n *node) mainClient(role sealmq.Role) (*mainclient.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := mainclient.New(n.cfg.Pipeline.Main, conf)
+	c, err := mainclient.New(n.cfg.Pipeline.mainURL(), conf)
 	return c, withHint(err, "set pipeline.main, or run the role main in this process")
 }
 
@@ -331,7 +331,7 @@ func (n *node) openMainListener() error {
 // be told from the configuration.
 func (c *Config) mainAddress() string {
 	if c.Pipeline.Main != "" {
-		return strings.TrimSuffix(c.Pipeline.Main, "/")
+		return c.Pipeline.mainURL()
 	}
 	host, port, err := net.SplitHostPort(c.Main.Addr)
 	if err != nil || port == "0" {

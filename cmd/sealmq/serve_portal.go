@@ -12,7 +12,6 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
-	"github.com/sealmq/sealmq/pipeline/mainclient"
 	"github.com/sealmq/sealmq/portal"
 )
 
@@ -48,7 +47,7 @@ func (n *node) openPortal() error {
 	if n.acme != nil {
 		checks = append(checks, httpkit.Check{Name: "acme", Run: n.acme.health})
 	}
-	p, err := portal.New(portal.Config{API: api, TrustedProxies: networks, Main: n.cfg.Pipeline.Main, URL: c.URL, Prefix: c.Prefix, Version: buildVersion().Version, Registry: n.registryOf("portal"), Checks: checks, Log: n.logOf("portal")})
+	p, err := portal.New(portal.Config{API: api, TrustedProxies: networks, Main: n.cfg.Pipeline.mainURL(), URL: c.URL, Prefix: c.Prefix, Version: buildVersion().Version, Registry: n.registryOf("portal"), Checks: checks, Log: n.logOf("portal")})
 	if err != nil {
 		return err
 	}
@@ -75,9 +74,6 @@ func (n *node) portalAPI() (http.RoundTripper, error) {
 	if n.cfg.Pipeline.Main == "" {
 		return nil, withHint(errors.New("the role portal knows no main server"), "set pipeline.main, or run the role main in this process")
 	}
-	if err := mainclient.CheckAddress(n.cfg.Pipeline.Main); err != nil {
-		return nil, err
-	}
 	conf, err := mtls.ClientConfig(n.roleFiles(sealmq.RoleServer), mtls.ClientOptions{Options: mtls.Options{Revocation: n.revoked, Log: n.logOf("portal")}})
 	if err != nil {
 		return nil, err
@@ -85,15 +81,30 @@ func (n *node) portalAPI() (http.RoundTripper, error) {
 	return portal.Remote(conf), nil
 }
 
+// checkAddresses returns what is wrong with the portal's address and prefix.
+func (c *PortalConfig) checkAddresses() (p problems) {
+	if err := c.checkURL(); err != nil {
+		p = append(p, err)
+	}
+	if err := portal.CheckPrefix(c.Prefix); err != nil {
+		p.addf("portal.prefix: %w", err)
+	}
+	return p
+}
+
+func (c *PortalConfig) checkURL() error {
+	u, err := url.Parse(c.URL)
+	if c.URL == "" || err == nil && u.Scheme == "https" && u.Host != "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil {
+		return nil
+	}
+	return fmt.Errorf("portal.url: %q is not an address such as https://host:port", c.URL)
+}
+
 // portalURL is the portal's address for people. listens is where it listens, and empty if that
 // is another process.
 func (c *Config) portalURL(listens string) (string, error) {
 	if c.Portal.URL != "" {
-		u, err := url.Parse(c.Portal.URL)
-		if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			return "", fmt.Errorf("portal.url: %q is not an address such as https://host:port", c.Portal.URL)
-		}
-		return strings.TrimSuffix(c.Portal.URL, "/"), nil
+		return strings.TrimSuffix(c.Portal.URL, "/"), c.Portal.checkURL() // commands of clients do not check the rest
 	}
 	addr, err := dialAddr("portal.addr", cmp.Or(listens, c.Portal.Addr))
 	return "https://" + addr + c.Portal.Prefix, err

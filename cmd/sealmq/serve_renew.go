@@ -79,7 +79,7 @@ func (n *node) renewal(role sealmq.Role) part {
 			return err
 		}
 		if n.cfg.Pipeline.Main != "" {
-			server = n.cfg.Pipeline.Main
+			server = n.cfg.Pipeline.mainURL()
 		}
 		w = &enroll.Watcher{Files: files, Server: server, Log: n.roleLog(role)}
 		n.renewals.add(role, w)

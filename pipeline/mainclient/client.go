@@ -59,7 +59,7 @@ type Self struct {
 // mtls.ClientConfig returns, with the caller's certificate; the server's name is the URL's
 // host. Nothing is connected before the first call.
 func New(address string, conf *tls.Config) (*Client, error) {
-	if err := CheckAddress(address); err != nil {
+	if err := pipeline.CheckMainAddress(address); err != nil {
 		return nil, err
 	}
 	t := &http.Transport{
@@ -99,15 +99,6 @@ func (t timed) RoundTrip(r *http.Request) (*http.Response, error) {
 		t.clock.Answered(at, asked, time.Now())
 	}
 	return resp, nil
-}
-
-// CheckAddress returns an error unless an address is https://host:port.
-func CheckAddress(address string) error {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
-		return fmt.Errorf("the main server's address %q is not https://host:port", address)
-	}
-	return nil
 }
 
 // Close closes the connections that are not in use.
