@@ -48,7 +48,7 @@ func TestBrokerPages(t *testing.T) {
 		{"/admin/exchanges", []string{"topic"}, nil},
 		{"/admin/exchanges/show" + evilQuery, []string{"any number of words", "<svg", "30 more bindings"}, nil},
 		{"/admin/connections", []string{"192.0.2.1:1"}, []string{"/mq/admin/connections/9/disconnect"}},
-		{"/admin/keys", []string{"unproven", "signed by its owner", "sha256:11"}, nil},
+		{"/admin/keys", []string{"Unproven", "Signed by its owner", "sha256:11"}, nil},
 	} {
 		asAdmin, asOperator := w.browse(admin, "/mq"+tc.path, nil), w.browse(operator, "/mq"+tc.path, nil)
 		want(t, asAdmin, http.StatusOK, append(tc.texts, tc.deeds...)...)
@@ -153,19 +153,19 @@ func TestQueueOptionsTakeUnits(t *testing.T) {
 func TestQueueState(t *testing.T) {
 	old := time.Now().Add(-time.Hour)
 	for want, q := range map[string]mainapi.BrokerQueue{
-		"quiet":               {Consumers: 1},
-		"flows":               {Consumers: 1, InPerSecond: 2, OutPerSecond: 2, ReturnedPerSecond: 0.1},
-		"behind":              {Consumers: 1, InPerSecond: 2, OutPerSecond: 1, Ready: 9, Oldest: old},
-		"no consumer":         {Ready: 1, Oldest: old},
-		"stands still":        {Consumers: 1, Ready: 1, Oldest: old},
-		"consumers return it": {Consumers: 1, Ready: 3, OutPerSecond: 2, ReturnedPerSecond: 2, Oldest: old},
-		"full":                {Consumers: 1, Ready: 3, MaxMessages: 3},
+		"Quiet":               {Consumers: 1},
+		"Flows":               {Consumers: 1, InPerSecond: 2, OutPerSecond: 2, ReturnedPerSecond: 0.1},
+		"Behind":              {Consumers: 1, InPerSecond: 2, OutPerSecond: 1, Ready: 9, Oldest: old},
+		"No consumer":         {Ready: 1, Oldest: old},
+		"Stands still":        {Consumers: 1, Ready: 1, Oldest: old},
+		"Consumers return it": {Consumers: 1, Ready: 3, OutPerSecond: 2, ReturnedPerSecond: 2, Oldest: old},
+		"Full":                {Consumers: 1, Ready: 3, MaxMessages: 3},
 	} {
 		if got := queueState(&q).Text; got != want {
 			t.Errorf("%+v is %q, want %q", q, got, want)
 		}
 	}
-	if got := queueState(&mainapi.BrokerQueue{Consumers: 1, Ready: 3, Delayed: 3}).Text; got != "consumers return it" {
+	if got := queueState(&mainapi.BrokerQueue{Consumers: 1, Ready: 3, Delayed: 3}).Text; got != "Consumers return it" {
 		t.Errorf("a queue whose messages all wait for another attempt is %q", got)
 	}
 }

@@ -46,16 +46,20 @@ type certificateRow struct {
 	Left *state
 }
 
+func certificateState(s mainapi.CertificateStatus) state {
+	switch s {
+	case mainapi.CertificateStatusRevoked:
+		return state{"bad", "Revoked"}
+	case mainapi.CertificateStatusExpired:
+		return state{"", "Expired"}
+	}
+	return state{"good", "Active"}
+}
+
 func certificateRowOf(c *mainapi.Certificate, now time.Time) certificateRow {
 	r := certificateRow{Path: certificatePath(c.Fingerprint), Client: c.ClientID, Domain: c.Domain, Role: string(c.Role), Serial: c.Serial, Fingerprint: c.Fingerprint,
-		Issued: c.IssuedAt, Expires: c.ExpiresAt}
-	switch c.Status {
-	case mainapi.CertificateStatusRevoked:
-		r.State = state{"bad", "revoked"}
-	case mainapi.CertificateStatusExpired:
-		r.State = state{"", "expired"}
-	default:
-		r.State = state{"good", "active"}
+		Issued: c.IssuedAt, Expires: c.ExpiresAt, State: certificateState(c.Status)}
+	if c.Status == mainapi.CertificateStatusActive {
 		switch d := c.DaysRemaining; {
 		case c.ExpiresAt.Sub(now) >= c.ExpiresAt.Sub(c.IssuedAt)/3:
 		case d <= expiresBad:
@@ -194,20 +198,20 @@ func (v *visit) revocationView() (revocationView, error) {
 	if err != nil {
 		return revocationView{}, err
 	}
-	view := revocationView{RevocationState: *r.JSON200, State: state{"good", "current"}, HasCRL: r.JSON200.Crl.Number != ""}
+	view := revocationView{RevocationState: *r.JSON200, State: state{"good", "Current"}, HasCRL: r.JSON200.Crl.Number != ""}
 	if len(view.Problems) > 0 {
-		view.State = state{"warn", "needs attention"}
+		view.State = state{"warn", "Needs attention"}
 	}
 	if view.HasCRL && view.Crl.Stale {
-		view.State = state{"bad", "overdue"}
+		view.State = state{"bad", "Overdue"}
 	}
 	for _, f := range view.RevocationState.Followers {
-		row := followerRow{Name: f.ClientID, Role: string(f.Role), Asked: f.AskedAt, State: state{"good", "current"}}
+		row := followerRow{Name: f.ClientID, Role: string(f.Role), Asked: f.AskedAt, State: state{"good", "Current"}}
 		switch f.Status {
 		case mainapi.RevocationFollowerStatusBehind:
 			row.State = state{"warn", plural(f.Behind, "change") + " behind"}
 		case mainapi.RevocationFollowerStatusSilent:
-			row.State = state{"bad", "silent"}
+			row.State = state{"bad", "Silent"}
 		}
 		view.Followers = append(view.Followers, row)
 	}

@@ -139,11 +139,11 @@ func showKeys(v *visit) error {
 	}
 	view := keysView{Pager: v.pager(q, r.JSON200.NextCursor), Filters: v.searchFilter("/admin/keys", "Client's name begins with", "")}
 	for _, k := range r.JSON200.Items {
-		row := keyRow{Client: sealmq.Escape(k.Client), Suite: k.Suite, Fingerprint: k.Fingerprint, State: state{"good", "signed by its owner"}, Entry: number(k.Entry), Since: k.Since}
+		row := keyRow{Client: sealmq.Escape(k.Client), Suite: k.Suite, Fingerprint: k.Fingerprint, State: state{"good", "Signed by its owner"}, Entry: number(k.Entry), Since: k.Since}
 		if !k.Proven {
-			row.Suite, row.Entry, row.State = "32 bytes", "", state{"warn", "unproven"}
+			row.Suite, row.Entry, row.State = "32 bytes", "", state{"warn", "Unproven"}
 		} else if k.Record < 0 {
-			row.State = state{"warn", "not in the log yet"}
+			row.State = state{"warn", "Not in the log yet"}
 		}
 		view.Rows = append(view.Rows, row)
 	}

@@ -38,11 +38,11 @@ type enrolmentRow struct {
 
 // enrolmentStates are the states of enrolments in words.
 var enrolmentStates = map[mainapi.EnrolmentState]state{
-	mainapi.EnrolmentStateOpen:    {"good", "open"},
-	mainapi.EnrolmentStateUsed:    {"", "used"},
-	mainapi.EnrolmentStateExpired: {"", "expired"},
-	mainapi.EnrolmentStateRevoked: {"", "taken back"},
-	mainapi.EnrolmentStateLocked:  {"bad", "too many failed attempts"},
+	mainapi.EnrolmentStateOpen:    {"good", "Open"},
+	mainapi.EnrolmentStateUsed:    {"", "Used"},
+	mainapi.EnrolmentStateExpired: {"", "Expired"},
+	mainapi.EnrolmentStateRevoked: {"", "Taken back"},
+	mainapi.EnrolmentStateLocked:  {"bad", "Too many failed attempts"},
 }
 
 func (v *visit) enrolments() error {

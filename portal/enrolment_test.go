@@ -27,7 +27,7 @@ func TestEnrolmentPages(t *testing.T) {
 	list[0].Fingerprint = testFingerprint
 	w.on(enrolments, http.StatusOK, mainapi.EnrolmentList{Items: list})
 	rec := w.browse(admin, "/admin/enrolment", nil)
-	want(t, rec, http.StatusOK, "open", "used", "expired", "taken back", "too many failed attempts", "anna@example.com", certificatePath(testFingerprint), `action="/admin/enrolment/3f9a0c55d2e84b17/delete"`)
+	want(t, rec, http.StatusOK, "Open", "Used", "Expired", "Taken back", "Too many failed attempts", "anna@example.com", certificatePath(testFingerprint), `action="/admin/enrolment/3f9a0c55d2e84b17/delete"`)
 	if n := strings.Count(rec.Body.String(), "/delete"); n != 1 {
 		t.Errorf("%d can be taken back", n)
 	}

@@ -74,25 +74,25 @@ func queueState(q *mainapi.BrokerQueue) state {
 	held := q.Ready + q.Unacked
 	switch {
 	case q.Paused:
-		return state{"warn", "paused"}
+		return state{"warn", "Paused"}
 	case q.DeadLettersOf != "" && held > 0:
-		return state{"warn", "dead letters"}
+		return state{"warn", "Dead letters"}
 	case q.DeadLettersOf != "":
-		return state{"", "no dead letters"}
+		return state{"", "No dead letters"}
 	case q.MaxMessages > 0 && held >= q.MaxMessages || q.MaxBytes > 0 && q.Bytes >= q.MaxBytes:
-		return state{"bad", "full"}
+		return state{"bad", "Full"}
 	case q.Ready > 0 && q.Consumers == 0:
-		return state{"warn", "no consumer"}
+		return state{"warn", "No consumer"}
 	case q.Consumers > 0 && (q.ReturnedPerSecond > 0 && 2*q.ReturnedPerSecond >= q.OutPerSecond || q.Delayed > 0 && q.Delayed == q.Ready):
-		return state{"warn", "consumers return it"}
+		return state{"warn", "Consumers return it"}
 	case q.Ready > q.Delayed && q.InPerSecond == 0 && q.OutPerSecond == 0 && time.Since(q.Oldest) > time.Minute:
-		return state{"warn", "stands still"}
+		return state{"warn", "Stands still"}
 	case q.Ready > q.Delayed && q.InPerSecond > q.OutPerSecond && time.Since(q.Oldest) > time.Minute:
-		return state{"warn", "behind"}
+		return state{"warn", "Behind"}
 	case q.InPerSecond > 0 || q.OutPerSecond > 0:
-		return state{"good", "flows"}
+		return state{"good", "Flows"}
 	}
-	return state{"", "quiet"}
+	return state{"", "Quiet"}
 }
 
 // rateText is a rate with two or three digits.

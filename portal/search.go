@@ -114,7 +114,7 @@ func groupsOf(f *mainapi.Found) (groups []foundGroup, only string) {
 	for i := range f.Certificates {
 		c := &f.Certificates[i]
 		rows[mainapi.FoundKindCertificates] = append(rows[mainapi.FoundKindCertificates], foundRow{Path: certificatePath(c.Fingerprint),
-			Name: c.ClientID, Note: joinText(" · ", string(c.Role), c.Serial), State: string(c.Status), At: c.IssuedAt})
+			Name: c.ClientID, Note: joinText(" · ", string(c.Role), c.Serial), State: certificateState(c.Status).Text, At: c.IssuedAt})
 	}
 	for _, q := range f.Queues {
 		rows[mainapi.FoundKindQueues] = append(rows[mainapi.FoundKindQueues], foundRow{Path: "/admin/queues/show?" + url.Values{"name": {q}}.Encode(), Name: q})

@@ -38,13 +38,13 @@ type userRow struct {
 func userStateOf(a *mainapi.Account) state {
 	switch {
 	case !a.Active:
-		return state{"", "inactive"}
+		return state{"", "Inactive"}
 	case a.Locked:
-		return state{"bad", "locked"}
+		return state{"bad", "Locked"}
 	case a.MustChangePassword:
-		return state{"warn", "must change the password"}
+		return state{"warn", "Must change the password"}
 	}
-	return state{"good", "active"}
+	return state{"good", "Active"}
 }
 
 // pageSize is how many entries a page of a list has.

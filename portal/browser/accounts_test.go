@@ -135,7 +135,7 @@ func TestUsers(t *testing.T) {
 	b.send("email", "bob@example.com", "name", "Bob <b>", "password", "short")
 	b.see("8 characters")
 	b.send("password", "first password")
-	b.see("The account is made.", "Bob <b>", "must change the password")
+	b.see("The account is made.", "Bob <b>", "Must change the password")
 	address := evaluate[string](b, "location.pathname")
 
 	bob := newTab(t, s)
@@ -153,7 +153,7 @@ func TestUsers(t *testing.T) {
 	b.send("confirm_password", adminPassword)
 	b.see("The role is User now.")
 	b.follow(`form[action$="/status"] button`)
-	b.see("inactive")
+	b.see("Inactive")
 	bob.open("/profile")
 	bob.at("/login?expired=1&next=%2Fprofile")
 	bob.send("email", "bob@example.com", "password", "chosen by bob")

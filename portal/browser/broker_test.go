@@ -114,7 +114,7 @@ func TestQueuePages(t *testing.T) {
 	c := s.connect()
 	const name = `<script>alert("q")</script>/../ä`
 	s.put(c, name, "m-1", "m-2")
-	b.openUntil("/admin/queues?search=SCRIPT", name, "no consumer")
+	b.openUntil("/admin/queues?search=SCRIPT", name, "No consumer")
 	b.follow(`a.row-link`)
 	b.see("Nobody consumes this queue.")
 	b.follow(`form[action*="/pause?"] button`)
@@ -169,7 +169,7 @@ func TestBrokerPages(t *testing.T) {
 	if err := c.PauseQueue(t.Context(), names[4]); err != nil {
 		t.Fatal(err)
 	}
-	b.openUntil("/admin/queues", append(names, "ward-14", "paused")...)
+	b.openUntil("/admin/queues", append(names, "ward-14", "Paused")...)
 	b.openUntil("/admin/connections", "orders/eu")
 	folder := os.Getenv("SCREENSHOTS")
 	query := func(name string) string { return "?" + url.Values{"name": {name}}.Encode() }

@@ -110,7 +110,7 @@ func TestCertificateLife(t *testing.T) {
 	b.fill("client_id", "laptop-7", "domain", "shop")
 	b.click("main form.form button[type=submit]")
 	b.unpacked(filepath.Join(folder, "laptop-7.zip"))
-	b.see("Issued. The key was in the download", "laptop-7", "active", "by anna@example.com")
+	b.see("Issued. The key was in the download", "laptop-7", "Active", "by anna@example.com")
 	if out, err := s.submit(folder); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -47,7 +47,7 @@ func TestEnrolledInThePortal(t *testing.T) {
 	b = newTab(t, s)
 	b.logIn(adminEmail, adminPassword)
 	b.open("/admin/enrolment")
-	b.see("laptop-9", "used", "anna@example.com")
+	b.see("laptop-9", "Used", "anna@example.com")
 	b.open("/admin/clients/laptop-9")
 	b.click(`main a[href$="/revoke"]`)
 	b.see("Cuts off")
@@ -65,5 +65,5 @@ func TestEnrolledInThePortal(t *testing.T) {
 	s.run("cert", "token", "laptop-10", "--server", "https://"+s.MainAddr)
 	b.open("/admin/enrolment")
 	b.follow(`main form[action$="/delete"] button`)
-	b.see("It is good no more.", "taken back")
+	b.see("It is good no more.", "Taken back")
 }

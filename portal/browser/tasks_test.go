@@ -59,7 +59,7 @@ func TestTasks(t *testing.T) {
 		{"a queue grows: why", 2, func(w *walker) {
 			w.on("/admin/queues")
 			w.follow(`main a.row-link[href$="name=message_queue"]`)
-			w.see("paused", "Nothing is delivered until it is resumed.")
+			w.see("Paused", "Nothing is delivered until it is resumed.")
 		}},
 		{"give a colleague access", 3, func(w *walker) {
 			w.on("/admin/users")
