@@ -672,6 +672,8 @@ type ClientInterface interface {
 
 	// ListActivity The last 50 logins of the own account, and its changes
 	//
+	// At most ten of them are logins that failed, `user_login_failed`, each with the address that it came from.
+	//
 	// Corresponds with GET /api/v1/me/activity (the `ListActivity` operationId).
 	ListActivity(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -2577,6 +2579,8 @@ func (c *Client) GetMe(ctx context.Context, reqEditors ...RequestEditorFn) (*htt
 }
 
 // ListActivity The last 50 logins of the own account, and its changes
+//
+// At most ten of them are logins that failed, `user_login_failed`, each with the address that it came from.
 //
 // Corresponds with GET /api/v1/me/activity (the `ListActivity` operationId).
 func (c *Client) ListActivity(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -9157,6 +9161,8 @@ type ClientWithResponsesInterface interface {
 
 	// ListActivityWithResponse The last 50 logins of the own account, and its changes
 	//
+	// At most ten of them are logins that failed, `user_login_failed`, each with the address that it came from.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/me/activity (the `ListActivity` operationId).
@@ -13514,6 +13520,8 @@ func (c *ClientWithResponses) GetMeWithResponse(ctx context.Context, reqEditors 
 }
 
 // ListActivityWithResponse The last 50 logins of the own account, and its changes
+//
+// At most ten of them are logins that failed, `user_login_failed`, each with the address that it came from.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -49,8 +49,8 @@ const (
 	confirmFor = 5 * time.Minute
 )
 
-// Login checks credentials and opens a session. The account is empty in the answer with an
-// error, unless the password was right.
+// Login checks credentials and opens a session. The account in the answer with an error is for a
+// record: it has no more than its ID if the password was wrong, and is empty if it is not known.
 func (s *Service) Login(ctx context.Context, c Credentials, o Origin) (Opened, error) {
 	u, err := s.check(ctx, c, o)
 	if errors.Is(err, ErrSecondFactor) {
@@ -108,7 +108,7 @@ func (s *Service) check(ctx context.Context, c Credentials, o Origin) (User, err
 	case err != nil:
 		return User{}, err
 	case !right || !known:
-		return User{}, ErrCredentials
+		return User{ID: u.ID}, ErrCredentials
 	case !u.Active:
 		t.undo(ctx)
 		return u, ErrInactive

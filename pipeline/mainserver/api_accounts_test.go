@@ -340,6 +340,38 @@ func TestLockout(t *testing.T) {
 	}
 }
 
+// TestOwnActivity: people see who tried wrong passwords for their account, and many of those hide
+// nothing else.
+func TestOwnActivity(t *testing.T) {
+	s := newServer(t, nil)
+	anna := s.firstAdmin()
+	portal := s.as(sealmq.RoleServer)
+	fail := func(email, address string) {
+		s.ask(portal, "POST", "/api/v1/sessions", credentials(email, "wrong"), "X-Forwarded-For", address)
+	}
+	fail("anna@example.com", "192.0.2.9")
+	fail("nobody@example.com", "192.0.2.10")
+	activity := func() (failed, other int, body string) {
+		a := anna.want(200, "GET", "/api/v1/me/activity", "")
+		failed = strings.Count(a.body, `"user_login_failed"`)
+		return failed, len(a.items()) - failed, a.body
+	}
+	if failed, _, body := activity(); failed != 1 || !strings.Contains(body, `"address":"192.0.2.9"`) || strings.Contains(body, "192.0.2.10") {
+		t.Errorf("after a wrong password: %s", body)
+	}
+	_, before, _ := activity()
+	for range 12 {
+		for range 5 {
+			fail("anna@example.com", "192.0.2.9")
+		}
+		s.pass(16 * time.Minute)
+		anna.want(200, "GET", "/api/v1/me", "")
+	}
+	if failed, other, body := activity(); failed != 10 || other != before || strings.Index(body, "user_login_failed") > strings.Index(body, `"user_login"`) {
+		t.Errorf("%d and %d of %d after many wrong passwords: %s", failed, other, before, body)
+	}
+}
+
 // TestLockoutStays: tries at the same time are not more tries, and a restart forgets none, of
 // passwords or codes.
 func TestLockoutStays(t *testing.T) {

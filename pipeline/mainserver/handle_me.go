@@ -1,6 +1,7 @@
 package mainserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -19,9 +20,18 @@ func (h *handler) ListActivity(ctx context.Context, _ mainapi.ListActivityReques
 	return mainapi.ListActivity200JSONResponse{Items: list}, err
 }
 
+// activity is what happened to the caller's account. Strangers can fail to log in as often as they
+// like, and must not push out what matters more: so few of their tries are among it.
 func (h *handler) activity(ctx context.Context) ([]mainapi.Activity, error) {
 	items := []mainapi.Activity{}
-	list, err := h.cfg.Store.Audit(ctx, records.AuditFilter{User: account(ctx).ID, Limit: activityEntries})
+	me := account(ctx).ID
+	list, err := h.cfg.Store.Audit(ctx, records.AuditFilter{User: me, Except: eventLoginFailed, Limit: activityEntries - failedEntries})
+	if err != nil {
+		return items, err
+	}
+	failed, err := h.cfg.Store.Audit(ctx, records.AuditFilter{User: me, Type: eventLoginFailed, Limit: failedEntries})
+	list = append(list, failed...)
+	slices.SortFunc(list, func(a, b records.AuditEvent) int { return cmp.Compare(b.ID, a.ID) })
 	for _, e := range list {
 		items = append(items, mainapi.Activity{At: e.At.UTC(), EventType: e.Type, Address: e.IP})
 	}

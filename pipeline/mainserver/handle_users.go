@@ -26,7 +26,10 @@ const (
 	eventTokenRemoved   = "api_token_removed"
 	eventResetRequest   = "password_reset_request"
 	eventResetConfirmed = "password_reset_confirm"
-	activityEntries     = 50
+	// activityEntries are shown of one's own activity, of which failedEntries are failed logins at
+	// most.
+	activityEntries = 50
+	failedEntries   = 10
 )
 
 // actor is who looks after accounts.

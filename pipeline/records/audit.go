@@ -125,6 +125,7 @@ func (g *group) auditMessages(entries []*entry) error {
 // AuditFilter chooses events. Empty fields choose all.
 type AuditFilter struct {
 	Type     string
+	Except   string // a type to leave out
 	User     int64
 	Client   string
 	Severity Severity
@@ -151,6 +152,9 @@ func (s *Store) Audit(ctx context.Context, f AuditFilter) (list []AuditEvent, er
 			}
 			w.and(c.column+" = ?", c.value)
 		}
+	}
+	if f.Except != "" {
+		w.and("event_type <> ?", f.Except)
 	}
 	if f.User != 0 {
 		w.and("user_id = ?", f.User)
