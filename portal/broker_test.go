@@ -147,7 +147,8 @@ func TestQueueOptionsTakeUnits(t *testing.T) {
 	if last := w.asked[len(w.asked)-1]; !strings.Contains(last, `"max_bytes":1000000000`) || !strings.Contains(last, `"ttl":"168h"`) {
 		t.Errorf("asked for %s", last)
 	}
-	want(t, w.browse(admin, "/admin/queues/new", url.Values{"name": {"q"}, "max_bytes": {"much"}}), http.StatusUnprocessableEntity, "This is not a size", `value="much"`)
+	want(t, w.browse(admin, "/admin/queues/new", url.Values{"name": {"q"}, "max_bytes": {"much"}, "ttl": {"long"}, "prefetch": {"few"}}), http.StatusUnprocessableEntity, "This is not a size", `value="much"`,
+		"This is not a duration", `value="long"`, "This is not a whole number")
 }
 
 func TestQueueState(t *testing.T) {

@@ -232,7 +232,14 @@ func (v *visit) sentOptions(o mainapi.BrokerQueueOptions) (mainapi.BrokerQueueOp
 	}
 	o.MaxBytes = size
 	o.MaxMessages, o.DeliveryLimit, o.Prefetch = count("max_messages"), count("delivery_limit"), int(count("prefetch"))
-	o.TTL, o.AckTimeout = durationOf(v.r.FormValue("ttl")), durationOf(v.r.FormValue("ack_timeout"))
+	period := func(name string) string {
+		text := durationOf(v.r.FormValue(name))
+		if _, err := time.ParseDuration(text); text != "" && err != nil {
+			problems[name] = "This is not a duration. Write one such as 30s, 24h or 7 days."
+		}
+		return text
+	}
+	o.TTL, o.AckTimeout = period("ttl"), period("ack_timeout")
 	o.DropOldest, o.Private = v.r.FormValue("drop_oldest") != "", v.r.FormValue("private") != ""
 	return o, problems
 }

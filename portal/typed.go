@@ -71,7 +71,7 @@ func durationText(text string) string {
 	return text
 }
 
-// durationOf makes of "7 days" what the API reads. Other texts are the API's to judge.
+// durationOf makes of "7 days" what the API reads. Other texts stay as they are.
 func durationOf(text string) string {
 	text = strings.TrimSpace(text)
 	m := typedTime.FindStringSubmatch(text)

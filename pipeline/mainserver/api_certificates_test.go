@@ -100,6 +100,17 @@ func TestIssuingIsRefused(t *testing.T) {
 			t.Errorf("%s: %s", tc.body, a.body)
 		}
 	}
+	for body, fields := range map[string][]string{
+		`{"client_id":"proxy","sans":["host.example"],"csr":"x"}`: {"role", "sans", "csr"},
+		`{"client_id":"../etc","validity_days":0,"domain":" "}`:   {"client_id", "validity_days", "domain"},
+	} {
+		a := s.want(422, "POST", "/api/v1/certificates", body)
+		for _, f := range fields {
+			if !strings.Contains(a.body, `["body","`+f+`"]`) {
+				t.Errorf("%s does not name %s: %s", body, f, a.body)
+			}
+		}
+	}
 	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"ACME-01"}`) // another name
 	s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01","replace":true}`)
 

@@ -56,12 +56,11 @@ func (h *handler) MakeEnrolmentToken(ctx context.Context, r mainapi.MakeEnrolmen
 
 func (h *handler) makeToken(ctx context.Context, b mainapi.EnrolmentTokenRequest) (answer mainapi.EnrolmentToken, err error) {
 	request := mainapi.CertificateRequest{ClientID: b.ClientID, Role: b.Role, Sans: b.Sans, Domain: b.Domain}
-	if _, _, err = hostsOf(&request); err == nil {
-		err = checkRequest(&request)
-	}
+	_, _, err = hostsOf(&request)
+	err = together(err, checkRequest(&request))
 	server := cmp.Or(b.Server, h.cfg.Address)
-	if err == nil && pipeline.CheckMainAddress(server) != nil {
-		err = invalid("server", "Say where the machine reaches this main server, as https://host:port")
+	if pipeline.CheckMainAddress(server) != nil {
+		err = together(err, invalid("server", "Say where the machine reaches this main server, as https://host:port"))
 	}
 	if err == nil && cmp.Or(b.Role, sealmq.RoleClient) != sealmq.RoleClient {
 		err = h.confirmed(ctx)

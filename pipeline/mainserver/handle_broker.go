@@ -100,18 +100,17 @@ func queueOptions(o sealmq.QueueOptions) mainapi.BrokerQueueOptions {
 func optionsOf(o *mainapi.BrokerQueueOptions) (q sealmq.QueueOptions, err error) {
 	q = sealmq.QueueOptions{MaxMessages: o.MaxMessages, MaxBytes: o.MaxBytes, DeliveryLimit: uint32(o.DeliveryLimit), Prefetch: o.Prefetch,
 		MaxLineBytes: o.MaxLineBytes, DropOldest: o.DropOldest, Sealed: sealmq.SealedSuites(o.Sealed...), Private: o.Private}
-	for _, d := range []struct {
-		name, text string
-		to         *time.Duration
-	}{{"ttl", o.TTL, &q.TTL}, {"ack_timeout", o.AckTimeout, &q.AckTimeout}} {
-		if d.text == "" {
-			continue
+	read := func(name, text string, to *time.Duration) (err error) {
+		if text == "" {
+			return nil
 		}
-		if *d.to, err = time.ParseDuration(d.text); err != nil {
-			return q, invalid(d.name, `The value must be a duration such as "30s" or "24h"`)
+		if *to, err = time.ParseDuration(text); err != nil {
+			err = invalid(name, `The value must be a duration such as "30s" or "24h"`)
 		}
+		return err
 	}
-	return q, nil
+	err = together(read("ttl", o.TTL, &q.TTL), read("ack_timeout", o.AckTimeout, &q.AckTimeout))
+	return q, err
 }
 
 // DeclareBrokerQueue implements mainapi.StrictServerInterface.

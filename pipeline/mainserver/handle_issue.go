@@ -32,9 +32,7 @@ func (h *handler) IssueCertificate(ctx context.Context, r mainapi.IssueCertifica
 // issue makes a certificate for a name.
 func (h *handler) issue(ctx context.Context, r mainapi.CertificateRequest) (answer mainapi.IssuedCertificate, err error) {
 	names, ips, err := hostsOf(&r)
-	if err == nil {
-		err = checkRequest(&r)
-	}
+	err = together(err, checkRequest(&r))
 	if err == nil && r.Role != "" && r.Role != sealmq.RoleClient {
 		err = h.confirmed(ctx)
 	}
@@ -97,13 +95,14 @@ func hostsOf(r *mainapi.CertificateRequest) ([]string, []net.IP, error) {
 
 // checkRequest checks what the schema cannot.
 func checkRequest(r *mainapi.CertificateRequest) error {
-	if role := mtls.ReservedRole(r.ClientID); r.Role == "" && role != sealmq.RoleClient {
-		return invalid("role", fmt.Sprintf("The name means the role %s by convention, so the role must be given", role))
+	var role, csr error
+	if means := mtls.ReservedRole(r.ClientID); r.Role == "" && means != sealmq.RoleClient {
+		role = invalid("role", fmt.Sprintf("The name means the role %s by convention, so the role must be given", means))
 	}
-	if r.Csr == "" {
-		return nil
+	if r.Csr != "" {
+		csr = checkCSR(r.Csr, r.ClientID)
 	}
-	return checkCSR(r.Csr, r.ClientID)
+	return together(role, csr)
 }
 
 func checkCSR(text, name string) error {

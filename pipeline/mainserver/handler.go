@@ -290,3 +290,23 @@ func notFound(err error, what string) error {
 func invalid(field, msg string) error {
 	return httpkit.Invalid(httpkit.Field{Type: "value_error", Loc: []any{"body", field}, Msg: msg})
 }
+
+// together makes one answer of those of invalid, so that a person corrects all values of a form at
+// once. Another error is an answer of its own.
+func together(errs ...error) error {
+	var fields []httpkit.Field
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		e, ok := errors.AsType[*httpkit.Error](err)
+		if !ok || len(e.Fields) == 0 {
+			return err
+		}
+		fields = append(fields, e.Fields...)
+	}
+	if len(fields) == 0 {
+		return nil
+	}
+	return httpkit.Invalid(fields...)
+}
