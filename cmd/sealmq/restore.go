@@ -180,6 +180,9 @@ func (r *restoration) checkServer() error {
 	return err
 }
 
+// restoredFolder has the logs and the configuration of a backup, for a person to look at.
+func restoredFolder(data string) string { return filepath.Join(data, "restored") }
+
 // fill makes the new folder.
 func (r *restoration) fill() error {
 	err := r.backup.Extract(func(name string) string {
@@ -189,7 +192,7 @@ func (r *restoration) fill() error {
 		if name == records.BackupFile {
 			return r.database
 		}
-		return filepath.Join(r.stage, "restored", filepath.FromSlash(name)) // logs and configuration, to look at
+		return filepath.Join(restoredFolder(r.stage), filepath.FromSlash(name))
 	})
 	if err != nil {
 		return err
@@ -223,7 +226,7 @@ func (r *restoration) fillDatabase(scopes string) error {
 			return err
 		})
 	}
-	if dump := filepath.Join(r.stage, "restored", filepath.FromSlash(records.BackupDump)); exists(dump) {
+	if dump := filepath.Join(restoredFolder(r.stage), filepath.FromSlash(records.BackupDump)); exists(dump) {
 		err := withFile(dump, func(in *os.File) error { return records.RestoreDump(r.a.ctx, cfg, in, addKeys) })
 		return withHint(err, "empty the database again before the next try")
 	}
@@ -344,7 +347,7 @@ func (r *restoration) report() error {
 	if r.f.withoutKeys {
 		r.a.note("no keys were restored: put those that you have into their places before the start")
 	}
-	r.a.note("compare the configuration with %s, then start the node with: sealmq serve", filepath.Join(r.cfg.Data, "restored", "config", "sealmq.yaml"))
+	r.a.note("compare the configuration with %s, then start the node with: sealmq serve", filepath.Join(restoredFolder(r.cfg.Data), "config", "sealmq.yaml"))
 	if exists(storeFolder(r.data)) {
 		r.a.note("clients that saw the key directory later than the backup refuse it until an administrator attests the restore: sealmq key attest-restore; then each of them accepts it once: sealmq key accept-restore")
 	}
