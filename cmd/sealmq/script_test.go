@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -69,8 +70,10 @@ func TestScripts(t *testing.T) {
 		t.Skip("it builds the program and starts brokers")
 	}
 	exe := builtBinary(t)
+	dir := filepath.Join("testdata", "script")
+	refuseStop(t, dir)
 	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Deadline:            time.Now().Add(scriptTimeout),
@@ -96,6 +99,23 @@ func TestScripts(t *testing.T) {
 			return false, errors.New("unknown condition")
 		},
 	})
+}
+
+var stopLine = regexp.MustCompile(`(?m)^\s*stop\b.*`)
+
+// refuseStop finds scripts that end early, whatever the system. The usual command "stop" ends a
+// script as passed, and is easily taken for "interrupt".
+func refuseStop(t *testing.T, dir string) {
+	t.Helper()
+	scripts, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts in %s: %v", dir, err)
+	}
+	for _, name := range scripts {
+		if line := stopLine.FindString(readFile(t, name)); line != "" {
+			t.Errorf("%s: %q ends the script as passed; \"interrupt\" ends a node", name, line)
+		}
+	}
 }
 
 // scriptTimeout ends a script whose program should have ended by itself.
