@@ -130,7 +130,6 @@ func (n *node) watchConfig(ctx context.Context) error {
 		r.known = n.digest(true)
 		r.seen = r.known
 	}
-	n.register()
 	for {
 		select {
 		case <-ctx.Done():

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -37,6 +38,27 @@ func (w *rolesWorld) reload() reloadAnswer {
 		w.Fatalf("%d nodes answered, %v", len(list), err)
 	}
 	return list[0].reloadAnswer
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// TestReloadReachesReadyNode: what waits for the ready line can say "sealmq reload" at once.
+func TestReloadReachesReadyNode(t *testing.T) {
+	t.Parallel()
+	n := &node{cfg: Config{Data: t.TempDir()}, log: slog.New(slog.DiscardHandler)}
+	ready := false
+	n.readyJSON = writerFunc(func(b []byte) (int, error) {
+		ready = true
+		if !exists(n.answerFile()) {
+			t.Error("the ready line is printed before \"sealmq reload\" knows of the node")
+		}
+		return len(b), nil
+	})
+	if err := n.announce(); err != nil || !ready {
+		t.Errorf("the node is not announced: %v", err)
+	}
 }
 
 // TestReload: what can change without a restart does so at once, and what is wrong changes

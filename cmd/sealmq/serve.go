@@ -413,8 +413,10 @@ func (n *node) stopServer(ctx context.Context) error {
 	return nil
 }
 
-// announce logs and prints the node's addresses. At a first start it says how to go on.
+// announce logs and prints the node's addresses. At a first start it says how to go on. A node
+// that is announced is one that "sealmq reload" reaches.
 func (n *node) announce() error {
+	n.register()
 	r := brokerproc.Ready{Data: n.cfg.Data, PID: os.Getpid()}
 	if n.server != nil {
 		r.Addr = n.server.Addr().String()
