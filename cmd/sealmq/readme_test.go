@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -12,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
+	"github.com/sealmq/sealmq/internal/testing/server"
 )
 
 // TestReadme pastes the first commands of the README into a shell, all but the build, as a new
@@ -104,16 +103,12 @@ func diskFolder(t *testing.T) string {
 	return ""
 }
 
-// freeAddr is an address that nobody listened on a moment ago. Its port is none of those
-// that systems hand out, or another test might be given it meanwhile.
+// freeAddr is an address that nobody listens on, and that no test was given.
 func freeAddr(t *testing.T) string {
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(12_000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
+	t.Helper()
+	port, err := server.Port()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return fmt.Sprint("127.0.0.1:", port)
 }
