@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +22,7 @@ import (
 
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/server"
 )
 
 // binary builds the program once, as "make build" does.
@@ -127,12 +131,18 @@ type brokersKey struct{}
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	// serve NAME DATA [role…] [flag…] starts a node, by default a broker, on free ports, waits
 	// until it accepts clients, and sets $NAME_ADDR, $NAME_METRICS, $NAME_PROXY and $NAME_MAIN.
-	// With NAME=ADDR in place of NAME the broker listens there.
+	// With NAME=ADDR in place of NAME the broker listens there. If the node has all that its proxy
+	// needs, the proxy takes messages.
 	"serve": func(ts *testscript.TestScript, neg bool, args []string) {
 		if neg || len(args) < 2 {
 			ts.Fatalf("usage: serve NAME[=ADDR] DATA [role...] [flag...]")
 		}
-		name, addr, _ := strings.Cut(args[0], "=")
+		name, addr, given := strings.Cut(args[0], "=")
+		if !given { // the system may hand out a port of its own again while the broker is down
+			port, err := server.Port()
+			ts.Check(err)
+			addr = fmt.Sprint("127.0.0.1:", port)
+		}
 		exe, err := binary()
 		ts.Check(err)
 		log, err := os.OpenFile(ts.MkAbs(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -154,6 +164,23 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Setenv(name+"_METRICS", p.MetricsAddr)
 		ts.Setenv(name+"_PROXY", p.ProxyAddr)
 		ts.Setenv(name+"_MAIN", p.MainAddr)
+		if p.Addr != "" && p.MainAddr != "" && p.ProxyAddr != "" {
+			untilProxyIsUp(ts, p.ProxyAddr)
+		}
+	},
+	// logged NAME REGEXP waits until the log of a node has a match. A line may come after what it
+	// tells of.
+	"logged": func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 2 {
+			ts.Fatalf("usage: logged NAME REGEXP")
+		}
+		line, err := regexp.Compile("(?m)" + args[1])
+		ts.Check(err)
+		for until := time.Now().Add(time.Minute); !line.MatchString(ts.ReadFile(args[0] + ".log")); <-time.After(lookEvery) {
+			if time.Now().After(until) {
+				ts.Fatalf("no match for %q in the log of %s:\n%s", args[1], args[0], ts.ReadFile(args[0]+".log"))
+			}
+		}
 	},
 	// interrupt NAME ends a broker as Ctrl-C does and expects success.
 	"interrupt": func(ts *testscript.TestScript, neg bool, args []string) {
@@ -175,6 +202,24 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	// nobody COMMAND… runs the program as a user that owns nothing, and expects it to
 	// fail with the error in the file named first: nobody FILE argument…
 	"nobody": asNobody,
+}
+
+// untilProxyIsUp waits until a proxy has the main server's keys, which it asks for when it has
+// started.
+func untilProxyIsUp(ts *testscript.TestScript, addr string) {
+	c := http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer c.CloseIdleConnections()
+	for until := time.Now().Add(time.Minute); ; <-time.After(lookEvery) {
+		resp, err := c.Get("https://" + addr + "/health")
+		ts.Check(err)
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return
+		}
+		if time.Now().After(until) {
+			ts.Fatalf("the proxy takes no messages: %s", resp.Status)
+		}
+	}
 }
 
 func acknowledged(ts *testscript.TestScript, neg bool, args []string) {
