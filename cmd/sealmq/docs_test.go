@@ -110,10 +110,12 @@ func TestCommandsOfThePages(t *testing.T) {
 	}
 }
 
-// patient replaces the pauses of the pages by waiting for the broker, because a busy machine
-// may need longer.
+// patient replaces the pauses of the pages by waiting for the node, because a busy machine may
+// need longer. A proxy is waited for if there is one: it asks for the main server's key when it
+// has started.
 var patient = strings.NewReplacer(
-	"sleep 1\n", "until sealmq stats >/dev/null 2>&1; do sleep 0.05; done\n",
+	"sleep 1\n", "until sealmq stats >/dev/null 2>&1; do sleep 0.05; done\n"+
+		`while curl -sk "https://$SEALMQ_PROXY_ADDR/health" | grep '"status":"unhealthy"' >/dev/null; do sleep 0.05; done`+"\n",
 	// A short measurement is enough here.
 	"--duration 3s", "--duration 200ms")
 
