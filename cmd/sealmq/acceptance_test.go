@@ -162,15 +162,15 @@ func (a *acceptance) try(script string) (string, error) {
 	return out.String(), nil
 }
 
-// submit submits with the proxy's certificate, as the documents do, and returns status and
-// answer.
-func (a *acceptance) submit(name string) (status, answer string) {
+// submit submits with the certificate of a name, as the documents do for the proxy, and returns
+// status and answer. With the key the message can be submitted again.
+func (a *acceptance) submit(name, key string) (status, answer string) {
 	a.Helper()
 	folder := "main_server/certs/"
 	if name == "proxy" {
 		folder = "proxy/certs/"
 	}
-	out := a.sh(acceptanceSubmit + fmt.Sprintf(" --cert %[1]s%[2]s.crt --key %[1]s%[2]s.key --cacert %[1]sca.crt -sS -w '\\n%%{http_code}'", folder, name))
+	out := a.sh(acceptanceSubmit + fmt.Sprintf(" --cert %[1]s%[2]s.crt --key %[1]s%[2]s.key --cacert %[1]sca.crt -H 'Idempotency-Key: %[3]s' -sS -w '\\n%%{http_code}'", folder, name, key))
 	answer, status, _ = strings.Cut(out, "\n\n")
 	if status == "" {
 		answer, status, _ = strings.Cut(out, "\n")
@@ -294,12 +294,19 @@ func (a *acceptance) deliver() map[string]bool {
 	ids := make(map[string]bool)
 	submit := func(n int) {
 		for range n {
-			status, answer := a.submit("proxy")
-			id := acceptedID.FindStringSubmatch(answer)
-			if status != "202" || id == nil {
-				a.Fatalf("answered %s: %s", status, answer)
-			}
-			ids[id[1]] = true
+			key := fmt.Sprint("message-", len(ids))
+			a.until(key+" is accepted", func() bool { // 503 if the queue is slow
+				status, answer := a.submit("proxy", key)
+				id := acceptedID.FindStringSubmatch(answer)
+				if status == "202" && id != nil {
+					ids[id[1]] = true
+					return true
+				}
+				if status != "503" {
+					a.Fatalf("answered %s: %s", status, answer)
+				}
+				return false
+			})
 		}
 	}
 	count := func() int { return len(ids) }
@@ -331,7 +338,7 @@ func (a *acceptance) deliver() map[string]bool {
 // revoke is step 5: a revoked certificate is refused, on an open connection and on a new one.
 func (a *acceptance) revoke(ids map[string]bool) {
 	a.note("# 5. Revoke the proxy's certificate.")
-	if status, answer := a.submit("stolen"); status != "403" {
+	if status, answer := a.submit("stolen", "message"); status != "403" {
 		a.Errorf("a certificate from the list that was taken over is answered %s: %s", status, answer)
 	}
 	conf, err := mtls.ClientConfig(mtls.Files{Cert: filepath.Join(a.dir, "proxy/certs/proxy.crt"), Key: filepath.Join(a.dir, "proxy/certs/proxy.key"),
@@ -356,16 +363,16 @@ func (a *acceptance) revoke(ids map[string]bool) {
 	began := time.Now()
 	a.until("the open connection is refused", func() bool { c := call(); return c == http.StatusForbidden || c == 0 })
 	a.note("An open connection is refused after %v.", time.Since(began).Round(time.Millisecond))
-	if status, answer := a.submit("proxy"); status != "403" {
+	if status, answer := a.submit("proxy", "message"); status != "403" {
 		a.Errorf("a revoked certificate is answered %s: %s", status, answer)
 	}
 	// A proxy whose own name is revoked takes nothing, and says why.
 	a.until("a revoked proxy takes nothing", func() bool {
-		status, answer := a.submit("acme-01")
+		status, answer := a.submit("acme-01", fmt.Sprint("message-", len(ids)))
 		if id := acceptedID.FindStringSubmatch(answer); status == "202" && id != nil { // it looks ten times a second
 			ids[id[1]] = true
 		}
-		return status == "503"
+		return status == "503" && strings.Contains(answer, "takes no messages")
 	})
 	a.until("the health of the revoked proxy says so", func() bool {
 		out, _ := a.try("curl -s --cacert main_server/certs/ca.crt https://localhost:8001/health")

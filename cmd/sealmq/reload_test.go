@@ -140,7 +140,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	w := newNodeWorld(t)
 	w.eventually(http.StatusOK, "/health")
 	acme := w.client("acme-01")
-	var sent, failed atomic.Int64
+	var accepted, sent, failed atomic.Int64
 	var end atomic.Bool
 	var senders sync.WaitGroup
 	defer senders.Wait()
@@ -153,13 +153,18 @@ func TestReloadUnderLoad(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusAccepted {
+		defer resp.Body.Close()
+		answer, err := io.ReadAll(resp.Body)
+		switch {
+		case err == nil && resp.StatusCode == http.StatusAccepted:
+			accepted.Add(1)
+		case err == nil && resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(answer), "It is not known"): // the queue is slow
+		case accepted.Load() > 0:
 			failed.Add(1)
-			t.Errorf("answered %d", resp.StatusCode)
+			t.Errorf("answered %d: %s, %v", resp.StatusCode, answer, err)
 		}
 	}
-	w.until("a message is accepted", func() bool { post(); return failed.Load() == 0 })
+	w.until("a message is accepted", func() bool { post(); return accepted.Load() > 0 })
 	for range 4 {
 		senders.Go(func() {
 			for !end.Load() && failed.Load() == 0 {
@@ -172,9 +177,9 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	for i := range 100 {
 		w.configure("proxy: {rate: %d}\nserver: {max_connections: %d}\n", 100_000+i, 1000+i)
-		before, messages := reloads(), sent.Load()
+		before, messages := reloads(), accepted.Load()
 		w.hangup()
-		w.until("the node has read it", func() bool { return reloads() > before && sent.Load() > messages })
+		w.until("the node has read it", func() bool { return reloads() > before && (accepted.Load() > messages || failed.Load() > 0) })
 		if i%40 == 20 {
 			w.run("cert", "renew", "server")
 		}
@@ -182,5 +187,5 @@ func TestReloadUnderLoad(t *testing.T) {
 	if failed.Load() > 0 {
 		t.Errorf("%d of %d requests failed", failed.Load(), sent.Load())
 	}
-	t.Logf("%d requests during 100 reloads", sent.Load())
+	t.Logf("%d requests during 100 reloads, %d of them accepted", sent.Load(), accepted.Load())
 }
