@@ -36,6 +36,12 @@ func (w *heldWriter) Write(p []byte) (int, error) {
 	return w.text.Write(p)
 }
 
+func (w *heldWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
 // TestLogThatNobodyReads: logging never waits for the sink. What finds no room is counted, health
 // tells of it, and so does the log when it is read again.
 func TestLogThatNobodyReads(t *testing.T) {
@@ -55,8 +61,11 @@ func TestLogThatNobodyReads(t *testing.T) {
 		t.Errorf("%d lines were dropped, %d bytes wait", n, sink.waiting.Load())
 	}
 	close(w.release)
+	for until := time.Now().Add(time.Minute); !strings.Contains(w.String(), "log lines were dropped") && time.Now().Before(until); {
+		<-time.After(lookEvery)
+	}
 	logs.close()
-	if got := w.text.String(); !strings.Contains(got, `"n":0}`) || strings.Count(got, "log lines were dropped") != 1 {
+	if got := w.String(); !strings.Contains(got, `"n":0}`) || strings.Count(got, "log lines were dropped") != 1 {
 		t.Errorf("the log has %d lines, %d of which tell of lost ones", strings.Count(got, "\n"), strings.Count(got, "log lines were dropped"))
 	}
 }
