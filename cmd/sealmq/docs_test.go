@@ -119,6 +119,15 @@ var patient = strings.NewReplacer(
 	// A short measurement is enough here.
 	"--duration 3s", "--duration 200ms")
 
+// receiveIdle is a command that ends when nothing comes for a while.
+var receiveIdle = regexp.MustCompile(`(?m)^sealmq receive (\S+) .*--idle 2s$`)
+
+// untilEmpty repeats such commands while their queue has messages: on a busy machine nothing may
+// come for a while although there is more.
+func untilEmpty(commands string) string {
+	return receiveIdle.ReplaceAllString(commands, `$0; until sealmq queue show $1 --json | grep '"ready":0,"delayed":0,"unacked":0,' >/dev/null; do $0; done`)
+}
+
 // endJobs makes a shell end its jobs with it. One may end by itself just then.
 const endJobs = "trap 'jobs -p | xargs -r kill || true; wait' EXIT\n"
 
@@ -140,7 +149,7 @@ func paste(t *testing.T, commands string) (output []byte, err error) {
 		env = append(env, "SEALMQ_"+role+"_ADDR="+addr)
 		ports = append(ports, "localhost:"+port, "localhost"+portOf(addr))
 	}
-	shell := exec.CommandContext(ctx, "bash", "-c", patient.Replace(strings.NewReplacer(ports...).Replace(commands)))
+	shell := exec.CommandContext(ctx, "bash", "-c", patient.Replace(untilEmpty(strings.NewReplacer(ports...).Replace(commands))))
 	shell.WaitDelay = time.Second // a broker that is left would keep the output open
 	shell.Dir = diskFolder(t)
 	shell.Env = env
