@@ -152,11 +152,13 @@ func (j *Journal) finish(b *batch, err error) {
 		j.fail(err)
 		err = j.Err()
 	}
+	j.mu.Lock()
+	j.storing = time.Time{} // a waiter may ask at once how long the disk takes
+	j.mu.Unlock()
 	for _, f := range b.waiters {
 		f(err)
 	}
 	j.mu.Lock()
-	j.storing = time.Time{}
 	if err == nil {
 		j.stats.Batches++
 		j.stats.Records += uint64(b.records)

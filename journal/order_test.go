@@ -172,3 +172,23 @@ func TestRecoveredTailIsMarked(t *testing.T) {
 		t.Errorf("damage to what was recovered: %v", err)
 	}
 }
+
+// TestAnsweredBatchIsNotStoredAnyMore: a caller that is answered may ask at once how long the disk takes.
+func TestAnsweredBatchIsNotStoredAnyMore(t *testing.T) {
+	cfg := faultConfig(faultfs.New())
+	fake := cfg.Clock.(*fakeclock.Clock)
+	j := mustStart(t, cfg)
+	defer j.Close()
+	waitReady(t, j)
+	if _, err := j.Append(false, journal.FirstKind, []byte("a record"), nil); err != nil {
+		t.Fatal(err)
+	}
+	took := make(chan time.Duration, 1)
+	j.OnSync(func(error) {
+		fake.Set(4 * time.Second)
+		took <- j.Stats().Storing
+	})
+	if got := <-took; got != 0 {
+		t.Errorf("the batch is answered, and is being stored for %v", got)
+	}
+}
