@@ -12,8 +12,9 @@ type Signal struct {
 	changed chan struct{} // nil while nobody waits
 }
 
-// Wait gives mu up until Notify is called, or ctx ends and its error is returned. The caller
-// holds mu, and looks again.
+// Wait gives mu up until Notify is called, or ctx ends and its error is returned. If both have
+// happened, Notify counts: what the caller waits for may be there. The caller holds mu, and looks
+// again.
 func (s *Signal) Wait(ctx context.Context, mu *sync.Mutex) error {
 	if s.changed == nil {
 		s.changed = make(chan struct{})
@@ -25,6 +26,11 @@ func (s *Signal) Wait(ctx context.Context, mu *sync.Mutex) error {
 	case <-changed:
 		return nil
 	case <-ctx.Done():
+	}
+	select {
+	case <-changed:
+		return nil
+	default:
 		return ctx.Err()
 	}
 }
