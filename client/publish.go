@@ -44,12 +44,27 @@ func (c *Client) PublishBatch(ctx context.Context, batch []sealmq.Message) []sea
 	return results
 }
 
+// wait returns what the reply says. A reply that has arrived counts, even if ctx has ended by the
+// time the caller gets to look.
 func (l *call) wait(ctx context.Context) error {
 	select {
 	case <-l.ready:
 		return l.err
 	case <-ctx.Done():
+		if l.arrived() {
+			return l.err
+		}
 		return ctx.Err()
+	}
+}
+
+// arrived reports whether the reply is there, and takes it.
+func (l *call) arrived() bool {
+	select {
+	case <-l.ready:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -34,6 +34,11 @@ func (s *subscription) AckWait(ctx context.Context, list ...sealmq.Delivery) err
 	case err := <-over:
 		return err
 	case <-ctx.Done():
+	}
+	select {
+	case err := <-over: // it arrived before the end
+		return err
+	default:
 		return ctx.Err()
 	}
 }

@@ -83,21 +83,26 @@ func (c *Client) open(ctx context.Context, s *subscription) (sealmq.Subscription
 	if err := c.subscribe(s); err != nil {
 		return nil, err
 	}
-	var err error
+	answered := false
 	select {
 	case <-waiter.ready:
-		if err = waiter.err; err == nil {
-			return s, nil
-		}
+		answered = true
 	case <-ctx.Done():
-		err = ctx.Err()
+		answered = waiter.arrived()
 	case <-c.done:
 		return nil, c.Err()
+	}
+	err := ctx.Err()
+	if answered {
+		err = waiter.err
+	}
+	if err == nil {
+		return s, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sub = nil
-	if ctx.Err() != nil && c.conn != nil {
+	if !answered && c.conn != nil {
 		// The broker may subscribe us yet; only a new connection is surely without it.
 		c.conn.fail(ctx.Err())
 	}
