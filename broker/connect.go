@@ -56,7 +56,8 @@ func (c *connection) isClosed() bool {
 	}
 }
 
-// await starts a call and waits for its answer.
+// await starts a call and waits for its answer. An answer that has arrived counts, even if ctx or
+// the connection has ended by the time the caller gets to look.
 func await[T any](ctx context.Context, c *connection, start func(done func(T, error))) (v T, err error) {
 	if err := ctx.Err(); err != nil {
 		return v, err
@@ -74,9 +75,15 @@ func await[T any](ctx context.Context, c *connection, start func(done func(T, er
 	case a := <-answered:
 		return a.v, a.err
 	case <-ctx.Done():
-		return v, ctx.Err()
+		err = ctx.Err()
 	case <-c.closed:
-		return v, sealmq.ErrClosed
+		err = sealmq.ErrClosed
+	}
+	select {
+	case a := <-answered:
+		return a.v, a.err
+	default:
+		return v, err
 	}
 }
 
