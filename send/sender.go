@@ -216,6 +216,11 @@ func (s *Sender) Send(ctx context.Context, exchange, key string, text []byte) (i
 	case err = <-over:
 		return m.ID, err
 	case <-ctx.Done():
+	}
+	select {
+	case err = <-over: // it arrived before the end
+		return m.ID, err
+	default:
 		return m.ID, ctx.Err()
 	}
 }

@@ -4,12 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/testing/fakebroker"
 	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/keydir"
@@ -180,5 +184,48 @@ func TestSpoolIsSentWhenKeysAreNotFound(t *testing.T) {
 	}
 	if spool.Len() != 0 {
 		t.Errorf("%d messages were not sent", spool.Len())
+	}
+}
+
+// late is a context that ends once an answer has arrived, before the caller that waits for both gets
+// to look.
+type late struct {
+	context.Context
+	before func()
+}
+
+func (l late) Done() <-chan struct{} {
+	l.before()
+	return l.Context.Done()
+}
+
+// TestAnswerThatArrivesBeforeTheEnd: an answer counts, even if the caller's context has ended by the
+// time it gets to look.
+func TestAnswerThatArrivesBeforeTheEnd(t *testing.T) {
+	key := generate(t, ciphermq.G5)
+	for range 50 { // enough for a select that finds both to take the wrong one
+		synctest.Test(t, func(t *testing.T) {
+			c, p := fakebroker.New(t).Open(client.Config{})
+			s, err := send.New(t.Context(), c, send.Config{To: []string{"bob"}, Keys: map[string]*seal.PublicKey{"bob": key}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			go io.Copy(io.Discard, p.Conn)
+			ctx, cancel := context.WithCancel(t.Context())
+			_, err = s.Send(late{ctx, sync.OnceFunc(func() {
+				synctest.Wait() // the message is published
+				p.Send("Error no_exchange: Exchange 'x' not found\n")
+				synctest.Wait()
+				cancel()
+			})}, "x", "k", []byte("text"))
+			var refused *send.RefusedError
+			if !errors.As(err, &refused) {
+				t.Errorf("%v", err)
+			}
+		})
+		if t.Failed() {
+			break
+		}
 	}
 }
