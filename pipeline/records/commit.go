@@ -160,7 +160,11 @@ func (s *Store) submit(ctx context.Context, entries []*entry) ([]Result, error) 
 		}
 		select {
 		case <-c.done:
-		case <-ctx.Done(): // it may still be stored
+		case <-ctx.Done():
+		}
+		select {
+		case <-c.done: // even if the caller gets to look only after the end of ctx
+		default: // it may still be stored
 			return nil, s.d.coded("wait for the commit", ctx.Err())
 		}
 		if c.err != nil {

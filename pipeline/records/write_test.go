@@ -1,8 +1,10 @@
 package records_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -388,4 +390,41 @@ func TestManyWriters(t *testing.T) {
 		}
 		e.checkCounts()
 	})
+}
+
+// late is a context that ends while a call waits for its commit, and after that was over: the call
+// can see either first.
+type late struct {
+	context.Context
+	looks  int
+	before func()
+}
+
+func (l *late) Done() <-chan struct{} {
+	if l.looks++; l.looks == 2 { // the first is for handing it in
+		l.before()
+	}
+	return l.Context.Done()
+}
+
+// TestCommitThatIsOverBeforeTheEnd: what is stored is not reported as unknown, because the call's
+// time is over when it gets to look.
+func TestCommitThatIsOverBeforeTheEnd(t *testing.T) {
+	e := &env{t: t, url: "sqlite:" + filepath.Join(t.TempDir(), "records.db"), keys: ring(t, 1, 1), hash: hasher(t)}
+	s := e.open(nil)
+	r, err := s.Register(ctx(t), messages(0, 1))
+	want(t, r, err, records.Registered)
+	update := []records.Update{{Client: "acme-01", ID: "message-0", State: records.Processing, Worker: "w"}}
+	for range 50 { // enough for a select that finds both to take the wrong one
+		within, cancel := context.WithCancel(ctx(t))
+		l := &late{Context: within, before: func() {
+			if _, err := s.Status(ctx(t), update); err != nil { // which is stored after it
+				t.Error(err)
+			}
+			cancel()
+		}}
+		if _, err := s.Status(l, update); err != nil || l.looks != 2 {
+			t.Fatalf("%v after %d looks", err, l.looks)
+		}
+	}
 }
