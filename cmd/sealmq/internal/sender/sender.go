@@ -145,7 +145,7 @@ func (s *Sender) Run(ctx context.Context, next func() (Text, error)) error {
 				return s.firstOr(s.cfg.Out.Flush(ctx))
 			}
 			if err := j.wait(ctx); err != nil {
-				return err
+				return s.firstOr(err)
 			}
 			if err := s.publish(ctx, j); err != nil {
 				return s.firstOr(err)
@@ -153,7 +153,7 @@ func (s *Sender) Run(ctx context.Context, next func() (Text, error)) error {
 		case err := <-s.failed:
 			return err
 		case <-ctx.Done():
-			return ctx.Err()
+			return s.firstOr(ctx.Err())
 		}
 	}
 }

@@ -124,6 +124,24 @@ func TestFirstRefusalForGoodEndsTheRun(t *testing.T) {
 	}
 }
 
+// A refusal is the error of a run that is interrupted at the same moment.
+func TestRefusalBeforeAnInterruption(t *testing.T) {
+	for range 50 { // enough for a select that finds both to take the wrong one
+		ctx, cancel := context.WithCancel(t.Context())
+		o := &out{answer: func(n int) error {
+			if n < 3 {
+				return nil
+			}
+			cancel()
+			return sealmq.ErrNoExchange
+		}}
+		many := func() (sender.Text, error) { return sender.Text{Body: []byte("text")}, nil }
+		if err := newSender(o, 1).Run(ctx, many); !errors.Is(err, sealmq.ErrNoExchange) {
+			t.Fatalf("%v", err)
+		}
+	}
+}
+
 // The error of a text that is refused or cannot be sealed names its place.
 func TestErrorsNameTheText(t *testing.T) {
 	o := &out{answer: func(n int) error {
