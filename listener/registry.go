@@ -16,11 +16,12 @@ func (s *Server) Count() int {
 	return s.open
 }
 
-// ConnectionsOf describes those whose identity matches, sorted by ID.
+// ConnectionsOf describes those whose identity matches, sorted by ID. One that was closed is not
+// among them, even if its goroutines have not ended.
 func (s *Server) ConnectionsOf(match func(*sealmq.Identity) bool) []sealmq.ConnectionInfo {
 	list := []sealmq.ConnectionInfo{}
 	for _, c := range s.all() {
-		if c.isKnown() && match(&c.identity) {
+		if c.isOpen() && match(&c.identity) {
 			list = append(list, c.describe())
 		}
 	}
@@ -34,7 +35,7 @@ func (s *Server) CloseConnection(id uint64) (client string, err error) {
 	s.mu.Lock()
 	c := s.conns[id]
 	s.mu.Unlock()
-	if c == nil || !c.isKnown() {
+	if c == nil || !c.isOpen() {
 		return "", errNoConnection
 	}
 	c.abort(closedByOperator)
@@ -130,6 +131,13 @@ func (c *conn) isKnown() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.known
+}
+
+// isOpen reports whether the peer is known and nobody has closed the connection.
+func (c *conn) isOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known && c.why == closedNot
 }
 
 // describe is the connection as operators see it.

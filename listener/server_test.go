@@ -354,3 +354,39 @@ func TestBusyConnectionCalmsDown(t *testing.T) {
 		}
 	})
 }
+
+// busySession is a session whose reading goroutine is held until the test lets it go.
+type busySession struct {
+	fake
+	hears, release chan struct{}
+}
+
+func (s *busySession) Input(data []byte) (int, bool) {
+	close(s.hears)
+	<-s.release
+	return len(data), false
+}
+
+// TestClosedConnectionIsNotListed: from the moment it is closed, however long its session takes to
+// notice.
+func TestClosedConnectionIsNotListed(t *testing.T) {
+	s := &busySession{hears: make(chan struct{}), release: make(chan struct{})}
+	busy := protocol.Protocol{Name: "busy", Prefix: []byte("B"), Open: func(p protocol.Peer) protocol.Session { s.Peer = p; return s }}
+	n := start(t, nil, func(cfg *listener.Config) { cfg.Protocols = append(cfg.Protocols, busy) })
+	defer close(s.release)
+	n.connect("a").send("B")
+	<-s.hears
+	id := n.all()[0].ID
+	if client, err := n.server.CloseConnection(id); client != "a" || err != nil {
+		t.Fatalf("closed the connection of %q: %v", client, err)
+	}
+	if list := n.all(); len(list) != 0 {
+		t.Errorf("connections %+v", list)
+	}
+	if _, err := n.server.CloseConnection(id); sealmq.CodeOf(err) != sealmq.BadArgument {
+		t.Errorf("closed it again: %v", err)
+	}
+	if n.server.Count() != 1 {
+		t.Errorf("%d connections are counted, although one has not ended", n.server.Count())
+	}
+}
