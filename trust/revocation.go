@@ -77,6 +77,8 @@ type RevocationList struct {
 	own      rootsFile
 	origin   string // of its numbers
 
+	refreshing sync.Mutex // one Refresh at a time, until all are told; taken before mu
+
 	mu      sync.Mutex // one look at a time; guards what follows
 	sources []*source
 	feed    feedState
@@ -202,7 +204,8 @@ func (l *RevocationList) Watch(ctx context.Context, changed func()) {
 	}
 }
 
-// OnChange calls f after each change that Watch calls changed for, until stop is called.
+// OnChange calls f after each change that Watch calls changed for, until stop is called. f must not
+// call Refresh.
 func (l *RevocationList) OnChange(f func()) (stop func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -217,8 +220,16 @@ func (l *RevocationList) OnChange(f func()) (stop func()) {
 // Refresh reads the files now. When it returns, what they revoke is in force and those who
 // want to know of changes were called.
 func (l *RevocationList) Refresh() {
+	if l.refresh() {
+		l.note()
+	}
+}
+
+// refresh reports whether something else is revoked.
+func (l *RevocationList) refresh() (changed bool) {
+	l.refreshing.Lock() // a change that another call has found may not be told to all yet
+	defer l.refreshing.Unlock()
 	l.mu.Lock()
-	changed := false
 	for _, s := range l.sources {
 		changed = l.look(s) || changed
 	}
@@ -230,9 +241,7 @@ func (l *RevocationList) Refresh() {
 	if changed || peers {
 		l.tell()
 	}
-	if changed {
-		l.note()
-	}
+	return changed
 }
 
 // tell calls those who want to know of changes, without the lock.

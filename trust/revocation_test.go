@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,5 +151,34 @@ func TestRevokesFingerprint(t *testing.T) {
 	}
 	if !l.RevokesFingerprint(mtls.Fingerprint(alice)) || l.RevokesFingerprint(mtls.Fingerprint(ca.Root())) {
 		t.Error("it does not say what the list says")
+	}
+}
+
+// TestRefreshWaitsForThoseWhoAreBeingTold: another look has found the change, and is still telling of it.
+func TestRefreshWaitsForThoseWhoAreBeingTold(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "revoked.txt")
+	testca.WriteFile(t, file, []byte("# nothing\n"))
+	l, err := openOneList(file, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told atomic.Bool
+	returned := make(chan bool, 1)
+	defer l.OnChange(func() {
+		go func() {
+			l.Refresh()
+			returned <- told.Load()
+		}()
+		select {
+		case was := <-returned:
+			returned <- was
+		case <-time.After(100 * time.Millisecond): // it waits, as it should
+		}
+		told.Store(true)
+	})()
+	testca.WriteFile(t, file, []byte("name alice\n"))
+	l.Refresh()
+	if !<-returned {
+		t.Error("it has returned before all were told")
 	}
 }
