@@ -209,14 +209,9 @@ func (v *View) Disconnect(ctx context.Context, id uint64) (Connection, error) {
 	return c, err
 }
 
-// forget takes a connection that is closed out of the last sample.
+// forget takes a connection that is closed out of the samples.
 func (v *View) forget(id uint64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.last == nil {
-		return
-	}
-	s := *v.last
-	s.connections = slices.DeleteFunc(slices.Clone(s.connections), func(c Connection) bool { return c.ID == id })
-	v.last = &s
+	v.patch(func(s *sample) {
+		s.connections = slices.DeleteFunc(slices.Clone(s.connections), func(c Connection) bool { return c.ID == id })
+	})
 }

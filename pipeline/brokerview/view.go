@@ -49,6 +49,8 @@ type View struct {
 	mu     sync.Mutex
 	last   *sample // nil before the first
 	base   *sample // what the next rates may be counted from
+	// patches are what acts have changed since the present sample began; nil if none is taken.
+	patches []func(*sample)
 }
 
 // New returns a view. Until Run is called it takes samples only when somebody looks.
@@ -156,6 +158,9 @@ func (v *View) take(ctx context.Context) *sample {
 	defer cancel()
 	s := &sample{}
 	s.err = v.ask(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {
+		v.mu.Lock()
+		v.patches = []func(*sample){}
+		v.mu.Unlock()
 		queues, err := m.Queues(ctx)
 		if err != nil {
 			return err
@@ -169,6 +174,12 @@ func (v *View) take(ctx context.Context) *sample {
 	s.took = s.at.Sub(before)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if s.err == nil {
+		for _, change := range v.patches {
+			change(s)
+		}
+	}
+	v.patches = nil
 	v.last, v.base = s, base
 	return s
 }
@@ -221,7 +232,7 @@ func (s *sample) connection(id uint64) *Connection {
 	return &s.connections[i]
 }
 
-// renew puts a queue as it is now into the last sample, so that who changed it sees the change.
+// renew puts a queue as it is now into the samples, so that who changed it sees the change.
 func (v *View) renew(ctx context.Context, name string) {
 	var info sealmq.QueueInfo
 	err := v.ask(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {
@@ -232,24 +243,34 @@ func (v *View) renew(ctx context.Context, name string) {
 	if err != nil && !gone {
 		return // the next sample has it
 	}
+	v.patch(func(s *sample) {
+		i, found := slices.BinarySearchFunc(s.queues, name, func(q Queue, name string) int { return strings.Compare(q.Name, name) })
+		s.queues = slices.Clone(s.queues)
+		switch {
+		case gone && found:
+			s.queues = slices.Delete(s.queues, i, i+1)
+		case gone:
+		case found:
+			s.queues[i].QueueInfo = info
+		default:
+			s.queues = slices.Insert(s.queues, i, Queue{QueueInfo: info})
+		}
+	})
+}
+
+// patch changes the last sample, and the one that is being taken: it may have seen the broker before
+// the change. The function gets a copy and must not change what its slices hold.
+func (v *View) patch(change func(*sample)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.last == nil || v.last.err != nil {
-		return
+	if v.patches != nil {
+		v.patches = append(v.patches, change)
 	}
-	s := *v.last
-	i, found := slices.BinarySearchFunc(s.queues, name, func(q Queue, name string) int { return strings.Compare(q.Name, name) })
-	s.queues = slices.Clone(s.queues)
-	switch {
-	case gone && found:
-		s.queues = slices.Delete(s.queues, i, i+1)
-	case gone:
-	case found:
-		s.queues[i].QueueInfo = info
-	default:
-		s.queues = slices.Insert(s.queues, i, Queue{QueueInfo: info})
+	if v.last != nil && v.last.err == nil {
+		s := *v.last
+		change(&s)
+		v.last = &s
 	}
-	v.last = &s
 }
 
 // ask calls the broker for something that changes nothing.
