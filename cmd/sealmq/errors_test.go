@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -43,6 +46,28 @@ func TestExpiredAuthority(t *testing.T) {
 		err := &mtls.FileError{What: "certificate file", Path: filepath.FromSlash(path), Err: fmt.Errorf("below the root: %w", expired)}
 		if got := hintFor(err); !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q in it", path, got, want)
+		}
+	}
+}
+
+// TestInterruptionHidesNoError: a command that fails, and is interrupted while it waits for what it
+// has begun, says why it failed.
+func TestInterruptionHidesNoError(t *testing.T) {
+	why := withHint(errors.New("bob has no key"), "ask bob")
+	stopped := fmt.Errorf("publish: %w", context.Canceled)
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{stopped, "sealmq: error: interrupted\n"},
+		{errors.Join(stopped, context.Canceled), "sealmq: error: interrupted\n"},
+		{errors.Join(why, stopped), "sealmq: error: bob has no key\nsealmq: hint: ask bob\n"},
+		{errors.Join(stopped, why), "sealmq: error: bob has no key\nsealmq: hint: ask bob\n"},
+		{why, "sealmq: error: bob has no key\nsealmq: hint: ask bob\n"},
+	} {
+		var b bytes.Buffer
+		if printError(&b, tc.err); b.String() != tc.want {
+			t.Errorf("%v: %q, want %q", tc.err, b.String(), tc.want)
 		}
 	}
 }

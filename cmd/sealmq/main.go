@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -71,14 +72,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 
 // printError writes each error on a line, and on the next line what to do about it, if
 // that is known. The lines begin with the program's name, so that they stand out in a log.
+// That the command was interrupted is said only if nothing else went wrong.
 func printError(w io.Writer, err error) {
 	if errors.Is(err, errSilent) {
 		return
 	}
-	if errors.Is(err, context.Canceled) {
+	list := slices.DeleteFunc(flatten(err), func(e error) bool { return errors.Is(e, context.Canceled) })
+	if len(list) == 0 {
 		err = errors.New("interrupted")
+		list = []error{err}
 	}
-	for _, e := range flatten(err) {
+	for _, e := range list {
 		fmt.Fprintf(w, "%s %s\n", colour(w, red, "sealmq: error:"), oneLine(e.Error()))
 	}
 	if hint := hintFor(err); hint != "" {
