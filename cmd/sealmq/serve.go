@@ -136,6 +136,8 @@ type node struct {
 	broker    *broker.Broker
 	metrics   *metrics.Server  // nil if it is off
 	server    *listener.Server // nil unless this node is a broker
+	// Whether watchStore and watchRecords have reported a failure.
+	storeReported, recordsReported atomic.Bool
 
 	alerts    *alert.Manager // nil if nobody is told
 	roles     []string

@@ -74,7 +74,7 @@ type pipelineNode struct {
 func (n *node) pipelineParts() (list []part) {
 	if n.has("main") {
 		list = append(list,
-			part{name: "records", start: n.openRecords, run: n.watchRecords, stop: func(context.Context) error { return n.pipeline.store.Close() }},
+			part{name: "records", start: n.openRecords, run: n.watchRecords, stop: n.closeRecords},
 			part{name: "main server", start: n.openService})
 	}
 	list = append(list, n.backupParts()...)

@@ -193,13 +193,26 @@ func nameKey(err error, dir string) error {
 	return withHint(fmt.Errorf("%s: %w", paths[other.Version], err), `no other key reads what is stored; "sealmq key rotate-records" makes a new one beside it`)
 }
 
+const recordsFailedHint = "no message that was answered is lost; check the disk and the system's log, then start again"
+
 // watchRecords fails when the database does: after a failed sync nobody knows what is in its
 // file.
 func (n *node) watchRecords(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
-		return nil
 	case <-n.pipeline.store.Failed():
-		return withHint(n.pipeline.store.Failure(), "no message that was answered is lost; check the disk and the system's log, then start again")
 	}
+	if ctx.Err() != nil { // closeRecords reports what fails from now on
+		return nil
+	}
+	n.recordsReported.Store(true)
+	return withHint(n.pipeline.store.Failure(), recordsFailedHint)
+}
+
+func (n *node) closeRecords(context.Context) error {
+	err := n.pipeline.store.Close()
+	if failure := n.pipeline.store.Failure(); failure != nil && !n.recordsReported.Load() {
+		err = errors.Join(withHint(failure, recordsFailedHint), err)
+	}
+	return err
 }

@@ -71,21 +71,29 @@ func (n *node) checkStoreIsThere() error {
 
 func (n *node) logKeyFile() string { return filepath.Join(n.cfg.Data, "directory", "log.key") }
 
+const storeFailedHint = "no confirmed message is lost; check the disk and the system's log, then start the broker again"
+
 // watchStore fails when the store does: nothing can be confirmed any more.
 func (n *node) watchStore(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
-		return nil
 	case <-n.engine.Failed():
-		return withHint(n.engine.Health(), "no confirmed message is lost; check the disk and the system's log, then start the broker again")
 	}
+	if ctx.Err() != nil { // closeStore reports what fails from now on
+		return nil
+	}
+	n.storeReported.Store(true)
+	return withHint(n.engine.Health(), storeFailedHint)
 }
 
 func (n *node) closeStore(context.Context) error {
 	err := n.engine.Close()
 	select {
-	case <-n.engine.Failed(): // which watchStore has reported
-		return nil
+	case <-n.engine.Failed():
+		if n.storeReported.Load() {
+			return nil
+		}
+		return withHint(err, storeFailedHint)
 	default:
 		return err
 	}
