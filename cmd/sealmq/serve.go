@@ -202,7 +202,8 @@ func (n *node) parts() []part {
 	if n.has("portal") {
 		list = append(list, n.portalParts()...)
 	}
-	list = append(list, part{name: "alerts", start: n.openAlerts, run: n.runAlerts})
+	// Its last look is over before the store is closed, which would be a reason for an alert.
+	list = append(list, background("alerts", n.openAlerts, n.runAlerts))
 	return append(list, part{name: "announcement", start: n.announce, run: n.feedWatchdog, stop: n.sayStopping})
 }
 

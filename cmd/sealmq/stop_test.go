@@ -8,12 +8,18 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/engine"
 	"github.com/sealmq/sealmq/engine/local"
+	"github.com/sealmq/sealmq/internal/alert"
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
@@ -141,4 +147,59 @@ func corrupt(file string) error {
 	defer db.Close()
 	_, err = db.Exec("PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'nothing' WHERE type = 'table'; PRAGMA schema_version = 4711")
 	return err
+}
+
+// checkedStore is a store as metrics show it. To look at it takes a while.
+type checkedStore struct {
+	mu     sync.Mutex
+	closed bool
+}
+
+func (s *checkedStore) Describe(chan<- *prometheus.Desc) {}
+
+func (s *checkedStore) Collect(out chan<- prometheus.Metric) {
+	time.Sleep(time.Second)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	value := 0.0
+	if s.closed {
+		value = 2
+	}
+	out <- prometheus.MustNewConstMetric(prometheus.NewDesc("sealmq_health_check", "", []string{"component", "check"}, nil), prometheus.GaugeValue, value, "broker", "store")
+}
+
+// TestCleanStopAlertsNobody: the last look at the store comes before it is closed.
+func TestCleanStopAlertsNobody(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := &checkedStore{}
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(s)
+		told := make(chan alert.Message, 1)
+		alerts, err := alert.New(alert.Config{Node: "n", File: filepath.Join(dir, "alerts.json"), Metrics: registry, Repeat: time.Hour,
+			Channels: []alert.Channel{{Name: "c", Send: func(_ context.Context, m alert.Message) error { told <- m; return nil }}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := &node{alerts: alerts}
+		store := part{name: "store", start: func() error { return nil }, stop: func(context.Context) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.closed = true
+			return nil
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- runParts(ctx, []part{store, n.opened(t, "alerts")}) }()
+		synctest.Wait()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		select {
+		case m := <-told:
+			t.Errorf("%+v", m)
+		default:
+		}
+	})
 }
