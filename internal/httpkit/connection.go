@@ -22,6 +22,7 @@ type connection struct {
 	live     *mtls.Live
 	peer     atomic.Pointer[peer]
 	stopping context.Context // ends when the server stops
+	work     *sync.WaitGroup // what Outlive has begun, of all connections
 
 	mu       sync.Mutex
 	nameless bool   // its peer has shown no certificate
@@ -44,6 +45,18 @@ func Stopping(ctx context.Context) context.Context {
 		return c.stopping
 	}
 	return context.Background()
+}
+
+// Outlive begins work that goes on after the answer to a request, until done is called. Shutdown
+// waits for it; it must end soon when Stopping does. Nothing waits if the request came without a
+// server.
+func Outlive(ctx context.Context) (done func()) {
+	c := connectionOf(ctx)
+	if c == nil {
+		return func() {}
+	}
+	c.work.Add(1)
+	return c.work.Done
 }
 
 // register puts the connection into the registry, so that it ends when its peer is not

@@ -79,6 +79,7 @@ type Server struct {
 	connections sync.Map
 	stop        context.CancelFunc // ends what Stopping returns
 	stopping    context.Context
+	work        sync.WaitGroup // what Outlive has begun
 }
 
 // Listen binds an address. The TLS configuration is mtls.HTTPSConfig's, with AnswerRevoked
@@ -116,7 +117,7 @@ func Listen(addr string, conf *tls.Config, rt *Router, limits Limits) (*Server, 
 
 // opened gives a connection its place for what is known of its peer.
 func (s *Server) opened(ctx context.Context, raw net.Conn) context.Context {
-	c := &connection{raw: raw, place: connlimit.Of(raw), live: s.live, stopping: s.stopping}
+	c := &connection{raw: raw, place: connlimit.Of(raw), live: s.live, stopping: s.stopping, work: &s.work}
 	s.connections.Store(raw, c)
 	return context.WithValue(ctx, connectionKey{}, c)
 }
@@ -161,16 +162,24 @@ func (s *Server) Serve() error {
 	return nil
 }
 
-// Shutdown takes no more requests and waits for those that run. If ctx ends first, it
-// closes their connections and returns ctx's error.
+// Shutdown takes no more requests and waits for those that run, and for the work that they have
+// begun. If ctx ends first, it closes their connections and returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
 	err := s.http.Shutdown(ctx)
 	s.listener.Close() // also when Serve was never called
 	if err != nil {
 		s.http.Close()
+		return err
 	}
-	return err
+	done := make(chan struct{})
+	go func() { s.work.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Close stops at once.
