@@ -2,9 +2,13 @@ package mainserver_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealmq/sealmq/audit"
+	"github.com/sealmq/sealmq/pipeline/records"
 )
 
 const retryJobs = "/api/v1/messages/retry-jobs"
@@ -122,5 +126,35 @@ func TestRetryJobAfterARestart(t *testing.T) {
 	}
 	if list, err := s.store.Notes(s.Context(), "retry_job"); err != nil || len(list) != 20 || !strings.Contains(list[0], job.str("id")) {
 		t.Errorf("%d jobs are kept, %v", len(list), err)
+	}
+}
+
+// TestRetryJobEndsBeforeTheStop: what a job has done is on record when the listener has stopped.
+func TestRetryJobEndsBeforeTheStop(t *testing.T) {
+	s := newServer(t, nil)
+	s.fail("acme-01", "f-1")
+	held, holds := make(chan struct{}), make(chan struct{})
+	s.queue.set(func() { s.queue.held, s.queue.holds = held, holds })
+	s.want(202, "POST", retryJobs, `{}`)
+	<-holds
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.listener.Shutdown(t.Context()) }()
+	select {
+	case err := <-stopped:
+		t.Fatalf("it has stopped while a job runs: %v", err)
+	case <-time.After(2 * time.Second): // it waits, as it should
+	}
+	close(held)
+	s.must(<-stopped)
+	if jobs, err := s.store.Notes(t.Context(), "retry_job"); err != nil || len(jobs) != 1 || !strings.Contains(jobs[0], `"state":"interrupted"`) || !strings.Contains(jobs[0], `"requeued":1`) {
+		t.Errorf("%s, %v", jobs, err)
+	}
+	if m, err := s.store.Get(t.Context(), "acme-01", "f-1"); err != nil || m.State != records.Queued {
+		t.Errorf("the message is %v, %v", m.State, err)
+	}
+	s.audit.mu.Lock()
+	defer s.audit.mu.Unlock()
+	if !slices.ContainsFunc(s.audit.list, func(r audit.Record) bool { return r.Command == "messages_retried" }) {
+		t.Errorf("the audit has %+v", s.audit.list)
 	}
 }

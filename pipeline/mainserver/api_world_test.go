@@ -49,6 +49,7 @@ type queue struct {
 	ready  []pipeline.Item
 	listed int           // calls of Dead
 	held   chan struct{} // Requeue waits until it is closed, if it is not nil
+	holds  chan struct{} // gets a value when it begins to wait, if it is not nil
 }
 
 func (q *queue) Counts(context.Context) (pipeline.Counts, error) {
@@ -68,8 +69,11 @@ func (q *queue) Dead(_ context.Context, limit int) ([]pipeline.DeadItem, error) 
 
 func (q *queue) Requeue(_ context.Context, ids []string) (n int, err error) {
 	q.mu.Lock()
-	if held := q.held; held != nil {
+	if held, holds := q.held, q.holds; held != nil {
 		q.mu.Unlock()
+		if holds != nil {
+			holds <- struct{}{}
+		}
 		<-held
 		q.mu.Lock()
 	}
@@ -173,6 +177,7 @@ type server struct {
 	url       string
 	config    mainserver.Config
 	handler   http.Handler
+	listener  *httpkit.Server
 	writes    *writes
 	clients   map[string]*http.Client
 	accounts  int                    // that account has made
@@ -250,6 +255,7 @@ func startServer(t *testing.T, clear bool, change func(*server, *mainserver.Hand
 	s.must(err)
 	listener, err := httpkit.Listen("127.0.0.1:0", conf, handler, httpkit.Limits{})
 	s.must(err)
+	s.listener = listener
 	done := make(chan error, 1)
 	go func() { done <- listener.Serve() }()
 	t.Cleanup(func() {

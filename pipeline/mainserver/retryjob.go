@@ -103,8 +103,11 @@ func (h *handler) startRetry(ctx context.Context, w retryWork) (mainapi.RetryJob
 		h.retries.remove(j)
 		return mainapi.RetryJob{}, err
 	}
+	// A step moves an item and then its row, and the end is put on record: both before the stop.
 	stay := context.AfterFunc(httpkit.Stopping(ctx), func() { cancel(errStopping) })
+	done := httpkit.Outlive(ctx)
 	go func() {
+		defer done()
 		defer stay()
 		h.runRetry(work, j, w)
 	}()
