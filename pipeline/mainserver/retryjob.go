@@ -170,8 +170,9 @@ func (h *handler) runRetry(ctx context.Context, j *retryJob, w retryWork) {
 	if err := h.saveRetry(ctx, end); err != nil {
 		h.cfg.Log.Warn("the end of a job is not in the database", "job", end.ID, "error", err)
 	}
-	j.change(func(s *mainapi.RetryJob) { *s = end })
+	// First, so that a caller who sees that it has ended can begin another one.
 	h.retries.remove(j)
+	j.change(func(s *mainapi.RetryJob) { *s = end })
 }
 
 // describe says for the audit how the messages were chosen, without a number.
