@@ -133,10 +133,18 @@ func (a *Authority) isRevoked(c *x509.Certificate) (bool, error) {
 // replacePair writes key and certificate over older ones, of which it keeps copies.
 func (a *Authority) replacePair(f *Files) error {
 	fs := a.options.FS
-	stamp := a.options.Clock.Now().Format("20060102_150405")
 	dir := filepath.Join(filepath.Dir(f.CertFile), "backup")
 	if err := durable.MkdirAll(fs, dir, 0o700); err != nil {
 		return err
+	}
+	there, err := fs.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	stampOf := func(at time.Time) string { return "." + at.Format("20060102_150405") }
+	at := a.options.Clock.Now()
+	for slices.Contains(there, filepath.Base(f.KeyFile)+stampOf(at)) || slices.Contains(there, filepath.Base(f.CertFile)+stampOf(at)) {
+		at = at.Add(time.Second) // two renewals in a second keep both copies
 	}
 	for _, name := range []string{f.KeyFile, f.CertFile} {
 		data, err := durable.ReadFile(fs, name, maxFileBytes)
@@ -146,7 +154,7 @@ func (a *Authority) replacePair(f *Files) error {
 		if err != nil {
 			return err
 		}
-		backup := filepath.Join(dir, filepath.Base(name)+"."+stamp)
+		backup := filepath.Join(dir, filepath.Base(name)+stampOf(at))
 		if err := durable.WriteFile(fs, backup, data, 0o600); err != nil {
 			return err
 		}

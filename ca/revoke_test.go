@@ -324,6 +324,10 @@ func TestRenew(t *testing.T) {
 	checkPairs(t, o.fs)
 	o.wantRevoked(old, true)
 	o.wantRevoked(now, false)
+	again, err := o.Renew(ca.Renewal{Name: "proxy-1"}) // in the same second
+	if err != nil || slices.ContainsFunc(again.Backups, func(name string) bool { return slices.Contains(f.Backups, name) }) || !bytes.Equal(o.fs.Get("data/certs/backup/proxy-1.key."+stamp), oldKey) {
+		t.Errorf("copies %q, and before them %q, %v", again.Backups, f.Backups, err)
+	}
 
 	o.now.Advance(366 * 24 * time.Hour)
 	if _, err := o.Renew(ca.Renewal{Name: "proxy-1"}); err == nil || !strings.Contains(hintOf(err), "--expired") {

@@ -292,7 +292,7 @@ func (r *restoration) fillKeys() (scopes string, err error) {
 // the names that the command uses.
 func (r *restoration) swap() error {
 	occupied := len(r.occupied()) > 0
-	aside := r.data + ".before-restore-" + time.Now().UTC().Format("20060102-150405")
+	aside := r.data + r.suffix()
 	if exists(r.data) {
 		if err := os.Rename(r.data, aside); err != nil {
 			return withHint(err, "the folder itself cannot be replaced, perhaps because a disk is mounted there; restore into another one with --data")
@@ -327,6 +327,17 @@ func (r *restoration) swap() error {
 		}
 	}
 	return durable.OS().SyncDir(filepath.Dir(r.data))
+}
+
+// suffix is for the names of what the restore replaces, which nothing has yet.
+func (r *restoration) suffix() string {
+	file := strings.TrimSuffix(r.database, ".restoring")
+	for at := time.Now().UTC(); ; at = at.Add(time.Second) {
+		suffix := ".before-restore-" + at.Format("20060102-150405")
+		if !exists(r.data+suffix) && !exists(file+suffix) {
+			return suffix
+		}
+	}
 }
 
 // report says what was restored, and how to go on.
