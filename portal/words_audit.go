@@ -49,7 +49,7 @@ var auditEvents = []struct{ name, audit, own string }{
 	{"broker_client_banned", "Banned a client for a while", ""},
 	{"broker_statistics_reset", "Reset the statistics of the broker", ""},
 	{"user_login", "Logged in", ""},
-	{"user_login_failed", "Failed to log in", "A wrong password or code was entered for your account"},
+	{"user_login_failed", "Failed to log in", "Somebody failed to log in to your account"},
 	{"user_login_confirmed", "Confirmed the password", ""},
 	{"user_logout", "Logged out", ""},
 	{"refresh_token_reused", "Used a refresh token twice, which ended the login", ""},

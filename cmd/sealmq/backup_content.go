@@ -168,8 +168,8 @@ func (b *backupContent) keys(ctx context.Context, k *backup.Keys) error {
 }
 
 // walk visits the files of the data folder that outlive a run, without store and database, and
-// without what a restore has put there, whose names the next restore needs. The authority's files
-// fit each other: it changes nothing meanwhile.
+// without what a restore has put there: the next restore writes files of these names. The
+// authority's files fit each other: it changes nothing meanwhile.
 func (b *backupContent) walk(f func(name, file string) error) error {
 	database := strings.TrimPrefix(cmp.Or(b.cfg.Main.Database, "sqlite:"+b.cfg.recordsFile()), "sqlite:")
 	skip := []string{storeFolder(b.cfg.Data), nodesFolder(b.cfg.Data), restoredFolder(b.cfg.Data), b.folder(), b.cfg.logFolder()}

@@ -40,7 +40,7 @@ func runParts(ctx context.Context, parts []part) error {
 		started++
 	}
 	running, runCtx := errgroup.WithContext(ctx)
-	if failed == nil {
+	if failed == nil && ctx.Err() == nil {
 		for _, p := range parts {
 			if p.run != nil {
 				running.Go(func() error { return p.run(runCtx) })

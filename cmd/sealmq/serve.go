@@ -202,7 +202,7 @@ func (n *node) parts() []part {
 	if n.has("portal") {
 		list = append(list, n.portalParts()...)
 	}
-	// Its last look is over before the store is closed, which would be a reason for an alert.
+	// The last look comes before the store is closed: a closed store would raise an alert.
 	list = append(list, background("alerts", n.openAlerts, n.runAlerts))
 	return append(list, part{name: "announcement", start: n.announce, run: n.feedWatchdog, stop: n.sayStopping})
 }

@@ -205,13 +205,15 @@ func (n *node) watchRecords(ctx context.Context) error {
 	if ctx.Err() != nil { // closeRecords reports what fails from now on
 		return nil
 	}
-	n.recordsReported.Store(true)
+	if !n.recordsReported.CompareAndSwap(false, true) {
+		return nil
+	}
 	return withHint(n.pipeline.store.Failure(), recordsFailedHint)
 }
 
 func (n *node) closeRecords(context.Context) error {
 	err := n.pipeline.store.Close()
-	if failure := n.pipeline.store.Failure(); failure != nil && !n.recordsReported.Load() {
+	if failure := n.pipeline.store.Failure(); failure != nil && n.recordsReported.CompareAndSwap(false, true) {
 		err = errors.Join(withHint(failure, recordsFailedHint), err)
 	}
 	return err

@@ -82,7 +82,9 @@ func (n *node) watchStore(ctx context.Context) error {
 	if ctx.Err() != nil { // closeStore reports what fails from now on
 		return nil
 	}
-	n.storeReported.Store(true)
+	if !n.storeReported.CompareAndSwap(false, true) {
+		return nil
+	}
 	return withHint(n.engine.Health(), storeFailedHint)
 }
 
@@ -90,7 +92,7 @@ func (n *node) closeStore(context.Context) error {
 	err := n.engine.Close()
 	select {
 	case <-n.engine.Failed():
-		if n.storeReported.Load() {
+		if !n.storeReported.CompareAndSwap(false, true) {
 			return nil
 		}
 		return withHint(err, storeFailedHint)

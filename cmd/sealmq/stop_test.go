@@ -47,7 +47,7 @@ func harmed(t *testing.T, p part, stopping bool, harm func() error) []string {
 	p.run = func(ctx context.Context) error { defer close(ended); return run(ctx) }
 	user := part{name: "user", start: func() error { return nil }}
 	if stopping {
-		cancel()
+		user.run = func(context.Context) error { cancel(); return nil }
 		user.stop = func(context.Context) error { <-ended; return harm() }
 	} else {
 		user.run = func(context.Context) error { return harm() }

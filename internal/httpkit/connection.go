@@ -22,7 +22,7 @@ type connection struct {
 	live     *mtls.Live
 	peer     atomic.Pointer[peer]
 	stopping context.Context // ends when the server stops
-	work     *sync.WaitGroup // what Outlive has begun, of all connections
+	work     *sync.RWMutex   // held by what Outlive has begun, of all connections
 
 	mu       sync.Mutex
 	nameless bool   // its peer has shown no certificate
@@ -55,8 +55,8 @@ func Outlive(ctx context.Context) (done func()) {
 	if c == nil {
 		return func() {}
 	}
-	c.work.Add(1)
-	return c.work.Done
+	c.work.RLock()
+	return c.work.RUnlock
 }
 
 // register puts the connection into the registry, so that it ends when its peer is not

@@ -79,7 +79,7 @@ type Server struct {
 	connections sync.Map
 	stop        context.CancelFunc // ends what Stopping returns
 	stopping    context.Context
-	work        sync.WaitGroup // what Outlive has begun
+	work        sync.RWMutex // held by what Outlive has begun
 }
 
 // Listen binds an address. The TLS configuration is mtls.HTTPSConfig's, with AnswerRevoked
@@ -173,7 +173,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return err
 	}
 	done := make(chan struct{})
-	go func() { s.work.Wait(); close(done) }()
+	go func() {
+		s.work.Lock()
+		defer s.work.Unlock()
+		close(done)
+	}()
 	select {
 	case <-done:
 		return nil

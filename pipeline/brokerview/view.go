@@ -232,7 +232,7 @@ func (s *sample) connection(id uint64) *Connection {
 	return &s.connections[i]
 }
 
-// renew puts a queue as it is now into the samples, so that who changed it sees the change.
+// renew puts a queue as it is now into the samples, so that the caller sees its own change.
 func (v *View) renew(ctx context.Context, name string) {
 	var info sealmq.QueueInfo
 	err := v.ask(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {

@@ -142,7 +142,7 @@ func TestRetryJobEndsBeforeTheStop(t *testing.T) {
 	select {
 	case err := <-stopped:
 		t.Fatalf("it has stopped while a job runs: %v", err)
-	case <-time.After(2 * time.Second): // it waits, as it should
+	case <-time.After(300 * time.Millisecond): // it waits, as it should
 	}
 	close(held)
 	s.must(<-stopped)

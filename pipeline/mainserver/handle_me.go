@@ -25,14 +25,14 @@ func (h *handler) ListActivity(ctx context.Context, _ mainapi.ListActivityReques
 func (h *handler) activity(ctx context.Context) ([]mainapi.Activity, error) {
 	items := []mainapi.Activity{}
 	me := account(ctx).ID
-	list, err := h.cfg.Store.Audit(ctx, records.AuditFilter{User: me, Except: eventLoginFailed, Limit: activityEntries - failedEntries})
+	list, err := h.cfg.Store.Audit(ctx, records.AuditFilter{User: me, Except: eventLoginFailed, Limit: activityEntries})
 	if err != nil {
 		return items, err
 	}
 	failed, err := h.cfg.Store.Audit(ctx, records.AuditFilter{User: me, Type: eventLoginFailed, Limit: failedEntries})
 	list = append(list, failed...)
 	slices.SortFunc(list, func(a, b records.AuditEvent) int { return cmp.Compare(b.ID, a.ID) })
-	for _, e := range list {
+	for _, e := range list[:min(len(list), activityEntries)] {
 		items = append(items, mainapi.Activity{At: e.At.UTC(), EventType: e.Type, Address: e.IP})
 	}
 	return items, err
@@ -130,6 +130,7 @@ func (h *handler) ForgotPassword(ctx context.Context, r mainapi.ForgotPasswordRe
 const (
 	forgotAtOnce  = 16
 	forgotTimeout = 30 * time.Second
+	lastMail      = 2 * time.Second // bounds it when the server stops
 )
 
 // errNoMail is the answer to everybody, whatever account they ask for.
@@ -152,9 +153,11 @@ func (h *handler) forgotPassword(ctx context.Context, email string) error {
 	default:
 		return accounts.ErrBusy
 	}
+	stopping, done := httpkit.Stopping(ctx), httpkit.Outlive(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgotTimeout)
 	go func() {
-		defer func() { cancel(); <-h.forgot }()
+		defer func() { cancel(); <-h.forgot; done() }()
+		defer context.AfterFunc(stopping, func() { time.AfterFunc(lastMail, cancel) })()
 		if err := h.sendReset(ctx, email); err != nil {
 			h.cfg.Log.Warn("a link to set a password was not sent", "error", err)
 		}

@@ -26,8 +26,8 @@ const (
 	eventTokenRemoved   = "api_token_removed"
 	eventResetRequest   = "password_reset_request"
 	eventResetConfirmed = "password_reset_confirm"
-	// activityEntries are shown of one's own activity, of which failedEntries are failed logins at
-	// most.
+	// activityEntries are shown of one's own activity; at most failedEntries of them are failed
+	// logins.
 	activityEntries = 50
 	failedEntries   = 10
 )

@@ -24,6 +24,7 @@ const (
 	retryNotes     = "retry_job"
 	retrySaveEvery = 2 * time.Second
 	retryStep      = 30 * time.Second // bounds one step
+	lastStep       = 5 * time.Second  // bounds what is left of a step when its job is to end
 	// retrySilence is after how long a job that its process has not saved is taken for ended.
 	retrySilence = 15 * time.Second
 )
@@ -103,7 +104,7 @@ func (h *handler) startRetry(ctx context.Context, w retryWork) (mainapi.RetryJob
 		h.retries.remove(j)
 		return mainapi.RetryJob{}, err
 	}
-	// A step moves an item and then its row, and the end is put on record: both before the stop.
+	// A step moves an item and then its row, and the end is put on record: Shutdown waits for both.
 	stay := context.AfterFunc(httpkit.Stopping(ctx), func() { cancel(errStopping) })
 	done := httpkit.Outlive(ctx)
 	go func() {
@@ -213,6 +214,7 @@ func (h *handler) retryAll(ctx context.Context, j *retryJob, w retryWork) error 
 		// Items and rows are moved together, also if the job is cancelled meanwhile.
 		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), retryStep)
 		defer cancel()
+		defer context.AfterFunc(ctx, func() { time.AfterFunc(lastStep, cancel) })()
 		n, err := h.requeueItems(whole, rows)
 		now := j.change(func(s *mainapi.RetryJob) {
 			s.Looked += int64(len(rows))

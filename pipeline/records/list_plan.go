@@ -130,7 +130,7 @@ func (s *Store) oneDomain(ctx context.Context, f *Filter) (none bool, err error)
 	}
 	n, _, err := s.Count(ctx, Filter{Client: f.Client, Domain: f.Domain, State: f.State})
 	if n == 0 || err != nil {
-		return true, err
+		return err == nil, err
 	}
 	all, _, err := s.Count(ctx, Filter{Client: f.Client, State: f.State})
 	if n == all {

@@ -30,7 +30,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int64, exact bool, err e
 		return n, true, nil
 	}
 	if none, err := s.oneDomain(ctx, &f); none || err != nil {
-		return 0, true, err
+		return 0, err == nil, err
 	}
 	p := s.plan(&f)
 	exact = true
