@@ -155,7 +155,7 @@ func (f *failing) mount(dir, size string) disk {
 // fill takes all room, and returns a function that gives it back.
 func (d disk) fill(t *testing.T) (free func()) {
 	t.Helper()
-	name := filepath.Join(string(d), "ballast")
+	name := filepath.Join(string(d), "filled")
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
