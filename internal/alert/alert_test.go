@@ -342,7 +342,7 @@ RESOLVED: DiskLow (critical), since 2030-05-01T10:00:00Z
 The disk is full.
 What to do: https://github.com/sealmq/sealmq/blob/main/docs/runbooks/DiskLow.md
 
-2 alerts fire on the node n1 at 2030-05-01T12:00:00Z.
+Alerts that fire on the node n1 at 2030-05-01T12:00:00Z: 2
 `
 	if diff := cmp.Diff(want, m.Text()); diff != "" {
 		t.Error(diff)

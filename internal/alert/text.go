@@ -52,6 +52,6 @@ func (m *Message) Text() string {
 	}
 	write("FIRING", m.Firing)
 	write("RESOLVED", m.Resolved)
-	fmt.Fprintf(&b, "%d alerts fire on the node %s at %s.\n", m.Open, m.Node, m.At.UTC().Format(time.RFC3339))
+	fmt.Fprintf(&b, "Alerts that fire on the node %s at %s: %d\n", m.Node, m.At.UTC().Format(time.RFC3339), m.Open)
 	return b.String()
 }
