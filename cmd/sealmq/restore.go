@@ -81,7 +81,11 @@ func restore(a call, f *restoreFlags) (err error) {
 		return err
 	}
 	defer unlock()
-	if r.backup, err = backup.Open(a.args[0]); err != nil {
+	r.backup, err = backup.Open(a.args[0])
+	if errors.Is(err, os.ErrNotExist) {
+		return withHint(err, "name one of the backups in %s", cfg.backupFolder())
+	}
+	if err != nil {
 		return err
 	}
 	defer r.backup.Close()
