@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -111,8 +112,18 @@ func prepare() (*Server, error) {
 	return s, err
 }
 
-// Restart starts the server, which must not run, with what it stored before.
+// Restart starts the server, which must not run, with what it stored before. As a service does, it
+// tries again: killed while it rewrites its log, Redis 7.0 may cut off the torn end of one that is
+// not the last, give up because of that, and start the next time.
 func (s *Server) Restart() error {
+	err := s.restart()
+	if err != nil && strings.Contains(err.Error(), "the truncated file is not the last file") {
+		err = s.restart()
+	}
+	return err
+}
+
+func (s *Server) restart() error {
 	log := filepath.Join(s.dir, "log")
 	args := append(s.args[:len(s.args):len(s.args)], "--dir", s.dir, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--logfile", log, "--daemonize", "no")
 	c := s.Client()
