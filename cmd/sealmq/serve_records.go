@@ -202,10 +202,7 @@ func (n *node) watchRecords(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-n.pipeline.store.Failed():
 	}
-	if ctx.Err() != nil { // closeRecords reports what fails from now on
-		return nil
-	}
-	if !n.recordsReported.CompareAndSwap(false, true) {
+	if ctx.Err() != nil || !n.recordsReported.CompareAndSwap(false, true) { // closeRecords reports what fails from now on
 		return nil
 	}
 	return withHint(n.pipeline.store.Failure(), recordsFailedHint)

@@ -79,10 +79,7 @@ func (n *node) watchStore(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-n.engine.Failed():
 	}
-	if ctx.Err() != nil { // closeStore reports what fails from now on
-		return nil
-	}
-	if !n.storeReported.CompareAndSwap(false, true) {
+	if ctx.Err() != nil || !n.storeReported.CompareAndSwap(false, true) { // closeStore reports what fails from now on
 		return nil
 	}
 	return withHint(n.engine.Health(), storeFailedHint)
