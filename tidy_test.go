@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -207,11 +208,19 @@ func (f *goFile) imports() (list []string) {
 	return list
 }
 
-// tree parses every Go file of the module, for all platforms.
+// tree is every Go file of the module, for all platforms.
 func tree(t *testing.T) []*goFile {
 	t.Helper()
-	var files []*goFile
-	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+	files, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// parsed is the tree, read once for all tests.
+var parsed = sync.OnceValues(func() (files []*goFile, err error) {
+	err = filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
@@ -231,11 +240,8 @@ func tree(t *testing.T) []*goFile {
 		files = append(files, f)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files
-}
+	return files, err
+})
 
 // ownName is how places name a package of this module; external packages have none.
 func ownName(importPath string) string {
