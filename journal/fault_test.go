@@ -65,7 +65,7 @@ func TestEveryOperationFails(t *testing.T) {
 // stride thins out a sweep in short mode.
 func stride(n int) int {
 	if testing.Short() && n > 8 {
-		return 1 + n/8
+		return 1 + n/3
 	}
 	return 1
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/server"
 )
 
-var kills = flag.Int("kills", 60, "how often TestKilledAnywhereEachLineArrivesOnce kills sender, broker or receiver")
+var kills = flag.Int("kills", 30, "how often TestKilledAnywhereEachLineArrivesOnce kills sender, broker or receiver")
 
 // Sender, broker and receiver are killed at random moments, as processes, and started
 // again by the same commands. In the end each line of the file is in the output once, and in
@@ -30,6 +30,7 @@ func TestKilledAnywhereEachLineArrivesOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts a broker and kills processes")
 	}
+	t.Parallel()
 	lines := 800 * *kills // as many as last until about the last kill
 	h := newHarness(t)
 	var text strings.Builder

@@ -19,24 +19,13 @@ import (
 )
 
 var (
-	kills = flag.Int("kills", 0, "how often TestKill and TestKillRoles kill (0: 10, or 5 with -short)")
+	kills = flag.Int("kills", 5, "how often TestKill and TestKillRoles kill")
 	parts = flag.Int("partitions", 1, "how often TestPartitions cuts two hosts off from each other; 1 leaves the broker's queue out")
 	lasts = flag.Duration("partition", 5*time.Second, "how long each of these partitions lasts")
-	cuts  = flag.Int("cuts", 0, "how often TestPowerLoss cuts the power (0: 10, or 6 with -short)")
+	cuts  = flag.Int("cuts", 6, "how often TestPowerLoss cuts the power")
 	seed  = flag.Int64("seed", 0, "seed of a run (0: a new one)")
 	exe   = flag.String("sealmq", "", "a sealmq program to test (default: it is built)")
 )
-
-// times is the number of a flag, or its default.
-func times(n, short, long int) int {
-	switch {
-	case n > 0:
-		return n
-	case testing.Short():
-		return short
-	}
-	return long
-}
 
 // buildFolder holds the program that build made.
 var buildFolder string
@@ -110,7 +99,7 @@ func judge(t *testing.T, r *crash.Report, err error) {
 
 func TestKill(t *testing.T) {
 	t.Parallel()
-	r, err := crash.Kill(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 10)))
+	r, err := crash.Kill(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), *kills))
 	judge(t, r, err)
 }
 
@@ -118,11 +107,11 @@ func TestKill(t *testing.T) {
 func TestKillRoles(t *testing.T) {
 	t.Parallel()
 	t.Run("queue of the broker", func(t *testing.T) {
-		r, err := crash.Pipeline(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 10)))
+		r, err := crash.Pipeline(t.Context(), config(t, filepath.Join(t.TempDir(), "data"), *kills))
 		judge(t, r, err)
 	})
 	t.Run("Redis and MariaDB", func(t *testing.T) {
-		cfg := config(t, filepath.Join(t.TempDir(), "data"), times(*kills, 5, 10))
+		cfg := config(t, filepath.Join(t.TempDir(), "data"), *kills)
 		cfg.Redis, cfg.MariaDB = redis.Run(t), mariadb.Require(t, mariadb.Start)
 		t.Cleanup(func() { cfg.MariaDB.Close() })
 		r, err := crash.Pipeline(t.Context(), cfg)
