@@ -12,6 +12,9 @@ BENCHFLAGS  ?= --publishers 4 --consumers 4 --duration 5s
 
 # The product has no cgo. The race detector alone turns it on again.
 export CGO_ENABLED := 0
+# Where the tree lies does not get into the program. The tests build the program too: with the
+# same flags everywhere each package is compiled once.
+export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
 
 .PHONY: help build man demo test screenshots pictures bench check fmt vet staticcheck vuln lint-certs cross race fuzz crash mutation
 
@@ -21,7 +24,7 @@ help: ## list the targets
 	@echo; echo "  make demo ONCE=1 ends by itself; make bench BENCHFLAGS='...' passes flags on"
 
 build: ## build bin/sealmq
-	$(GO) build -trimpath -o bin/sealmq ./cmd/sealmq
+	$(GO) build -o bin/sealmq ./cmd/sealmq
 
 man: build ## write manual pages into bin/man1
 	./bin/sealmq man bin/man1
@@ -29,8 +32,12 @@ man: build ## write manual pages into bin/man1
 demo: build ## sealed letters through a broker, and messages over HTTPS to the database, with crashes on the way
 	./bin/sealmq demo $(if $(ONCE),--once)
 
+# Many tests mostly wait, so more of them run at once than there are processors; "vet" is a target
+# of its own.
+TESTFLAGS := -timeout 20m -vet off -parallel 4
+
 test: ## run the tests
-	$(GO) test -timeout 20m ./...
+	$(GO) test $(TESTFLAGS) ./...
 
 screenshots: ## write pictures of every page of the portal into bin/screenshots
 	SCREENSHOTS="$(CURDIR)/bin/screenshots" $(GO) test -count=1 -run TestEveryPage ./portal/browser
@@ -63,7 +70,7 @@ cross: ## build for every platform
 	@set -e; for p in $(PLATFORMS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./...; done
 
 race: ## run the tests with the race detector, exhaustive ones in their short form
-	CGO_ENABLED=1 $(GO) test -timeout 20m -race -short ./...
+	CGO_ENABLED=1 $(GO) test $(TESTFLAGS) -race -short ./...
 
 fuzz: ## run every fuzz target for FUZZTIME
 	@GO="$(GO)" sh .ci/fuzz $(FUZZTIME)

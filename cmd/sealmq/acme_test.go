@@ -169,6 +169,7 @@ func TestACME(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts a node")
 	}
+	t.Parallel()
 	w := newRolesWorld(t, pipelineproc.Config{})
 	const host = "portal.example.org"
 	server := newACMEServer(t, w.Addr(pipelineproc.Portal))

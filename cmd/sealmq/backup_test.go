@@ -18,6 +18,7 @@ func TestBackupKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and starts nodes")
 	}
+	t.Parallel()
 	dir := t.TempDir()
 	folder, data, passphrase := filepath.Join(dir, "backups"), filepath.Join(dir, "data"), filepath.Join(dir, "pass")
 	if err := os.WriteFile(passphrase, []byte("correct horse battery\n"), 0o600); err != nil {

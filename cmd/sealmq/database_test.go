@@ -65,6 +65,7 @@ func TestMySQLPage(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" {
 		t.Skip("it needs a shell and a database server")
 	}
+	t.Parallel()
 	program(t, "mariadb", "")
 	server := mariadb.Require(t, mariadb.Start)
 	t.Cleanup(func() { server.Close() })
@@ -85,6 +86,7 @@ func TestMigrationPage(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" {
 		t.Skip("it needs a shell and a database server")
 	}
+	t.Parallel()
 	for _, name := range []string{"openssl", "mariadb-dump", "mariadb"} {
 		program(t, name, "")
 	}
@@ -186,6 +188,7 @@ func TestAdoptionKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it changes a database step by step")
 	}
+	t.Parallel()
 	server := mariadb.Require(t, mariadb.Start)
 	t.Cleanup(func() { server.Close() })
 	key := filepath.Join(t.TempDir(), "encryption.key")

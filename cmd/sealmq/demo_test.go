@@ -14,6 +14,7 @@ func TestDemoCommandsCanBePasted(t *testing.T) {
 	if testing.Short() || runtime.GOOS == "windows" {
 		t.Skip("it builds the program, starts a broker, and needs a shell")
 	}
+	t.Parallel()
 	// A folder with a space and a quote, as people have them.
 	dir := filepath.Join(t.TempDir(), "it's a folder")
 	demo := exec.Command(builtBinary(t), "demo", "--messages", "100", "--dir", dir)

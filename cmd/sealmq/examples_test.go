@@ -30,6 +30,7 @@ func TestExamplesSubmit(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("they are run where there is a shell")
 	}
+	t.Parallel()
 	python, curl := "", ""
 	t.Run("needs", func(t *testing.T) { python, curl = program(t, "python3", ""), program(t, "curl", "") })
 	if python == "" || curl == "" {
@@ -93,6 +94,7 @@ func TestExamplesOfClients(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and starts brokers")
 	}
+	t.Parallel()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "clients.md"))
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,7 @@ func (f *failing) moveClock(ofDay, passed time.Duration, roles ...string) bool {
 // five minutes changes nothing, but who follows the main server says so. What was sealed by a clock that was further ahead waits until the
 // main server's is as far.
 func TestClockMoves(t *testing.T) {
+	t.Parallel()
 	f := newFailing(t)
 	if !f.moveClock(0, 0, pipelineproc.Roles...) {
 		t.Skip("the clock of a process cannot be set here; it can on Linux with amd64")

@@ -127,6 +127,7 @@ func TestOldDataFoldersOpen(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and starts brokers")
 	}
+	t.Parallel()
 	data, err := os.ReadFile(filepath.Join(foldersDir, "list.json"))
 	if err != nil {
 		t.Fatal(err)

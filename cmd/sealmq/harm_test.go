@@ -74,6 +74,7 @@ func readFolder(t *testing.T, dir string) map[string][]byte {
 // no message twice: the start is refused, changes nothing and says what to do; or every line is
 // where it was and known; or a message names the file that has what was cut off.
 func TestHarmedLedgerAndOutput(t *testing.T) {
+	t.Parallel()
 	const committed, unknown = 10, 2
 	healthy := receivedFolder(t, committed, unknown)
 	harms := map[string]func(b []byte, at int) []byte{

@@ -76,6 +76,7 @@ func TestNodeOutlivesItsLog(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and starts brokers")
 	}
+	t.Parallel()
 	exe := builtBinary(t)
 	for _, gone := range []bool{true, false} {
 		t.Run(fmt.Sprint("gone ", gone), func(t *testing.T) {
@@ -142,6 +143,7 @@ func TestNodeOutlivesItsLog(t *testing.T) {
 // TestLogFiles: each role of a node has a file for its lines. The level follows "sealmq log level" and,
 // on SIGHUP, the configuration.
 func TestLogFiles(t *testing.T) {
+	t.Parallel()
 	w := newNodeWorld(t)
 	read := func(name string) string {
 		b, err := os.ReadFile(filepath.Join(w.data, "logs", name))

@@ -99,6 +99,7 @@ func mainServersOfOneDatabase(t *testing.T) (one, two *rolesWorld) {
 // six minutes. A portal, and a program, may change between them with every request: logins,
 // confirmations and tokens of one are good at the other, and both know the same certificates.
 func TestMainServersChangeUnderAPortal(t *testing.T) {
+	t.Parallel()
 	one, two := mainServersOfOneDatabase(t)
 	for w, by := range map[*rolesWorld]time.Duration{one: 3 * time.Minute, two: -3 * time.Minute} {
 		err := w.MoveClock(pipelineproc.Main, by, 0)

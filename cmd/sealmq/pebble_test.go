@@ -32,6 +32,7 @@ func TestPebble(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts a node and an authority")
 	}
+	t.Parallel()
 	pebble := program(t, "pebble", "PEBBLE")
 	w := newRolesWorld(t, pipelineproc.Config{})
 	_, portal, _ := net.SplitHostPort(w.Addr(pipelineproc.Portal))

@@ -127,6 +127,7 @@ func (s *site) do(c *http.Client, r *http.Request, want int) (body, leads string
 // TestNothingIsSticky: with two portals and two main servers behind load balancers, a person and a
 // program may meet others with every request.
 func TestNothingIsSticky(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	const email, password = "anna@example.com", "correct horse battery"
 	var link struct{ Link string }

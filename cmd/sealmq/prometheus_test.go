@@ -141,6 +141,7 @@ func (w *rolesWorld) traffic(c *http.Client) {
 // TestPrometheus lets Prometheus scrape a node over TLS while messages flow. Every target
 // answers, every expression of every dashboard returns data, and no alert fires.
 func TestPrometheus(t *testing.T) {
+	t.Parallel()
 	program(t, "prometheus", "")
 	w := newNodeWorld(t)
 	dir := w.monitoringFolder()
@@ -208,6 +209,7 @@ func TestMonitoringWalk(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and starts a node")
 	}
+	t.Parallel()
 	program(t, "prometheus", "")
 	ports := map[string]string{"9090": freeAddr(t)}
 	script := "set -eo pipefail\n" + endJobs + shown

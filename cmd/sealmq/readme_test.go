@@ -16,6 +16,7 @@ import (
 // TestReadme pastes the first commands of the README into a shell, all but the build, as a new
 // user would. The first start prints the same ones.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	var said strings.Builder
 	usual := defaultConfig()
 	for _, line := range strings.Split(strings.TrimSpace(firstSteps(usual, usual.Server.Addr)), "\n")[2:] {
@@ -32,6 +33,7 @@ func TestReadme(t *testing.T) {
 
 // TestTutorial does the same with the tutorial.
 func TestTutorial(t *testing.T) {
+	t.Parallel()
 	follow(t, tour(t, "docs/tutorial.md"), []string{
 		"sealmq-data/certs/admin.crt", "accepting clients",
 		"sealmq-identities/alice", "sealmq-identities/bob",

@@ -21,6 +21,7 @@ func TestKilledReceiverKeepsEachMessageOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts a broker and kills processes")
 	}
+	t.Parallel()
 	const total, kills = 4000, 8
 	exe, dir := builtBinary(t), t.TempDir()
 	broker, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: exe, Data: filepath.Join(dir, "data"), Log: t.Output()})

@@ -137,6 +137,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there are no hangups")
 	}
+	t.Parallel()
 	w := newNodeWorld(t)
 	w.eventually(http.StatusOK, "/health")
 	acme := w.client("acme-01")

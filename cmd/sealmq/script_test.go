@@ -25,7 +25,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/server"
 )
 
-// binary builds the program once, as "make build" does.
+// binary builds the program once.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "sealmq-test-")
 	if err != nil {
@@ -35,7 +35,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if runtime.GOOS == "windows" {
 		exe += ".exe"
 	}
-	build := exec.Command("go", "build", "-trimpath", "-o", exe, ".")
+	build := exec.Command("go", "build", "-o", exe, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", errors.New(string(out))

@@ -68,12 +68,13 @@ const (
 	adminPassword = "correct horse battery"
 )
 
-// start runs a node. env are further variables of its environment.
+// start runs a node, beside those of other tests. env are further variables of its environment.
 func start(t *testing.T, env ...string) *site {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("browsers are not driven with -short")
 	}
+	t.Parallel()
 	program, err := exe()
 	if err != nil {
 		t.Fatal(err)
