@@ -98,7 +98,7 @@ var harms = []harm{
 // that was promised, or it refuses and names the place; with Quarantine it opens with
 // all that was not touched, and the next openings find nothing to complain about.
 func TestHarmedJournal(t *testing.T) {
-	seeds := 400
+	seeds := 200
 	if testing.Short() {
 		seeds = 30
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// image is the content of one full segment of 64 KiB, with all that a test must know to
+// image is the content of one full segment of the smallest size, with all that a test must know to
 // judge what is read from a damaged copy of it.
 type image struct {
 	name    string
@@ -30,7 +30,7 @@ type image struct {
 	synced  int64   // what the last mark says
 }
 
-const imageBytes = 64 << 10
+const imageBytes = journal.MinSegmentBytes
 
 // newImage fills most of a segment. A recycled one has the records of earlier lives
 // behind those of its last, and was stopped in order, so that a mark covers all of them;

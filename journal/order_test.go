@@ -17,7 +17,7 @@ import (
 func TestConcurrentAppends(t *testing.T) {
 	fs, l := faultfs.New(), newLedger()
 	cfg := faultConfig(fs)
-	cfg.SegmentBytes = imageBytes
+	cfg.SegmentBytes = 64 << 10
 	j, _, err := l.open(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ func filled(t *testing.T) (*faultfs.FS, *journal.Journal, []written) {
 	t.Helper()
 	fs, l := faultfs.New(), newLedger()
 	cfg := faultConfig(fs)
-	cfg.SegmentBytes, cfg.CacheBytes = imageBytes, 1
+	cfg.SegmentBytes, cfg.CacheBytes = 64<<10, 1
 	j, _, err := l.open(cfg)
 	if err != nil {
 		t.Fatal(err)

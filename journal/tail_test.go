@@ -88,9 +88,9 @@ func (im *image) openImage(fs *faultfs.FS, quarantine bool) (*journal.Journal, *
 // is refused and leaves the files as they are; with Quarantine everything else is there,
 // the damaged bytes are kept aside, and later openings find nothing to complain about.
 func TestOpenAfterBitFlip(t *testing.T) {
-	step := 1009
+	step := 251
 	if testing.Short() {
-		step = 16411
+		step = 4099
 	}
 	for _, recycled := range []bool{false, true} {
 		im := newImage(t, recycled)
