@@ -83,11 +83,7 @@ func verifyServer(certs []*x509.Certificate, roots *x509.CertPool) ([][]*x509.Ce
 	if len(certs) == 0 {
 		return nil, errors.New("the server sent no certificate")
 	}
-	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
-	for _, c := range certs[1:] {
-		opts.Intermediates.AddCert(c)
-	}
-	chains, err := certs[0].Verify(opts)
+	chains, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: Pool(certs[1:]...)})
 	if err != nil {
 		return nil, &tls.CertificateVerificationError{UnverifiedCertificates: certs, Err: err}
 	}

@@ -32,6 +32,11 @@ func FindFiles(dir, name string) Files {
 	if names, err := durable.OS().ReadDir(dir); err != nil || !slices.Contains(names, name+".crt") {
 		dir = filepath.Join(dir, "certs")
 	}
+	return FilesIn(dir, name)
+}
+
+// FilesIn is FindFiles for files in dir itself.
+func FilesIn(dir, name string) Files {
 	return Files{Cert: filepath.Join(dir, name+".crt"), Key: filepath.Join(dir, name+".key"), CA: filepath.Join(dir, "ca.crt")}
 }
 
@@ -91,7 +96,7 @@ type material struct {
 
 // parse checks the content of the files. Its errors name the file.
 func (f Files) parse(c content) (*material, error) {
-	m := &material{roots: x509.NewCertPool()}
+	m := new(material)
 	if c.cert != nil {
 		certs, err := ParseCertificates(c.cert)
 		if err != nil {
@@ -111,9 +116,7 @@ func (f Files) parse(c content) (*material, error) {
 	if err != nil {
 		return nil, &FileError{"CA file", f.CA, err}
 	}
-	for _, root := range roots {
-		m.roots.AddCert(root)
-	}
+	m.roots = Pool(roots...)
 	return m, nil
 }
 

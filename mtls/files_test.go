@@ -73,11 +73,11 @@ func keyPEM(t testing.TB) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	data, err := mtls.EncodeKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	return data
 }
 
 func TestKeyOpenToOthers(t *testing.T) {
@@ -271,5 +271,25 @@ func TestWarnings(t *testing.T) {
 		if log.count(tc.level, tc.say) != 1 {
 			t.Errorf("%s: log %q", tc.name, log.b.String())
 		}
+	}
+}
+
+// TestEncode reads back what is written as PEM.
+func TestEncode(t *testing.T) {
+	authority := testca.New(t)
+	leaf := authority.Leaf("alice", "").Leaf
+	certs, err := mtls.ParseCertificates(mtls.EncodeCertificates(leaf, authority.Root()))
+	if err != nil || len(certs) != 2 || !certs[0].Equal(leaf) || !certs[1].Equal(authority.Root()) {
+		t.Errorf("%d certificates, %v", len(certs), err)
+	}
+	data, err := mtls.EncodeKey(authority.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err := mtls.ParsePrivateKey(data); err != nil || !authority.Key().Equal(key) {
+		t.Errorf("another key, or %v", err)
+	}
+	if !mtls.Pool(authority.Root()).Equal(authority.Pool()) || !mtls.Pool().Equal(x509.NewCertPool()) {
+		t.Error("a pool of other certificates")
 	}
 }

@@ -128,6 +128,32 @@ func parsePrivateKeys(data []byte, most int) (keys []crypto.Signer, err error) {
 	return keys, nil
 }
 
+// EncodeKey is the PEM form of a private key: PKCS#8, not encrypted.
+func EncodeKey(key crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// EncodeCertificates is the PEM form of certificates, in their order.
+func EncodeCertificates(certs ...*x509.Certificate) (data []byte) {
+	for _, c := range certs {
+		data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return data
+}
+
+// Pool is a pool of certificates, empty without any.
+func Pool(certs ...*x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range certs {
+		pool.AddCert(c)
+	}
+	return pool
+}
+
 // CheckPair reports whether cert was made for key.
 func CheckPair(cert *x509.Certificate, key crypto.Signer) error {
 	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })

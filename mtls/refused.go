@@ -59,10 +59,6 @@ func Refused(cs tls.ConnectionState, err error, roots *x509.CertPool) (name, why
 
 // vouched reports whether certificates, leaf first, were good at a time.
 func vouched(certs []*x509.Certificate, roots *x509.CertPool, at time.Time) bool {
-	between := x509.NewCertPool()
-	for _, c := range certs[1:] {
-		between.AddCert(c)
-	}
-	_, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	_, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: Pool(certs[1:]...), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	return roots != nil && err == nil
 }
