@@ -170,11 +170,10 @@ func (a *Authority) check() error {
 		return &mtls.FileError{What: a.paths.Intermediate + " and", Path: a.paths.IntermediateKey, Err: err}
 	}
 	opts := x509.VerifyOptions{
-		Roots:       x509.NewCertPool(),
+		Roots:       mtls.Pool(a.root),
 		CurrentTime: a.options.Clock.Now(),
 		KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	}
-	opts.Roots.AddCert(a.root)
 	if _, err := a.intermediate.Verify(opts); err != nil {
 		return &mtls.FileError{What: "certificate file", Path: a.paths.Intermediate, Err: fmt.Errorf("it is not valid below %s: %w", a.paths.Root, err)}
 	}
@@ -280,7 +279,7 @@ func complete(dir string, o Options) (*Authority, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := m.ensureContent(a.paths.CA, certPEM(roots...), 0o644); err != nil {
+	if err := m.ensureContent(a.paths.CA, mtls.EncodeCertificates(roots...), 0o644); err != nil {
 		return nil, nil, err
 	}
 	return a, m.made, nil
@@ -315,7 +314,7 @@ func (a *Authority) ensureRoot(m *maker) error {
 		return fmt.Errorf("make root certificate: %w", err)
 	}
 	a.newRoot = key
-	return m.write(a.paths.Root, certPEM(a.root), 0o644)
+	return m.write(a.paths.Root, mtls.EncodeCertificates(a.root), 0o644)
 }
 
 func (a *Authority) ensureIntermediate(m *maker) error {
@@ -360,7 +359,7 @@ func (a *Authority) ensureIntermediate(m *maker) error {
 	if err := a.check(); err != nil {
 		return err
 	}
-	return m.write(a.paths.Intermediate, certPEM(a.intermediate), 0o644)
+	return m.write(a.paths.Intermediate, mtls.EncodeCertificates(a.intermediate), 0o644)
 }
 
 // RootName is how the common name of every root begins.

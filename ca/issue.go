@@ -125,9 +125,9 @@ func (a *Authority) issue(r Request) (*Certificate, error) {
 	if err := a.record(r, c.Leaf, parent); err != nil {
 		return nil, err
 	}
-	c.CertPEM = certPEM(c.Leaf)
+	c.CertPEM = mtls.EncodeCertificates(c.Leaf)
 	if parent != a.root {
-		c.CertPEM = certPEM(c.Leaf, parent)
+		c.CertPEM = mtls.EncodeCertificates(c.Leaf, parent)
 	}
 	return c, nil
 }
@@ -152,7 +152,7 @@ func (r *Request) publicKey(c *Certificate) (crypto.PublicKey, error) {
 		}
 	}
 	var err error
-	if c.KeyPEM, err = keyPEM(key); err != nil {
+	if c.KeyPEM, err = mtls.EncodeKey(key); err != nil {
 		return nil, fmt.Errorf("encode key: %w", err)
 	}
 	return key.Public(), nil

@@ -9,12 +9,12 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"math/big"
 	"os"
 
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // KeyType is an algorithm for new keys.
@@ -42,14 +42,6 @@ func GenerateKey(t KeyType) (crypto.Signer, error) {
 		return rsa.GenerateKey(rand.Reader, rsaBits)
 	}
 	return nil, fmt.Errorf("unknown key type %q, known are ecdsa and rsa", string(t))
-}
-
-func keyPEM(key crypto.Signer) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 // keyID is a subject key identifier: the first 160 bits of the SHA-256 of the key
@@ -100,14 +92,6 @@ func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypt
 	return x509.ParseCertificate(der)
 }
 
-func certPEM(certs ...*x509.Certificate) []byte {
-	var data []byte
-	for _, c := range certs {
-		data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
-	}
-	return data
-}
-
 // maker writes files and lists them.
 type maker struct {
 	fs   durable.FS
@@ -128,7 +112,7 @@ func (m *maker) newKey(path string, t KeyType) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := keyPEM(key)
+	data, err := mtls.EncodeKey(key)
 	if err != nil {
 		return nil, err
 	}

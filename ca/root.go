@@ -95,7 +95,7 @@ func (a *Authority) newRootKey(m *maker) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := keyPEM(key)
+	data, err := mtls.EncodeKey(key)
 	if err != nil {
 		return nil, err
 	}

@@ -268,7 +268,7 @@ func (a *Authority) copyRoot(m *maker, path string) error {
 	if err == nil && !slices.ContainsFunc(old, func(c *x509.Certificate) bool { return slices.ContainsFunc(roots, c.Equal) }) {
 		return &hintError{path + " is the certificate of another authority", "choose another folder with --out"}
 	}
-	return m.ensureContent(path, certPEM(roots...), 0o644)
+	return m.ensureContent(path, mtls.EncodeCertificates(roots...), 0o644)
 }
 
 // keyFor returns the key that is there, or makes one. An interrupted call may have left a

@@ -11,11 +11,7 @@ import (
 
 // NewVerifier returns a verifier that believes certificates of the given authorities.
 func NewVerifier(roots ...*x509.Certificate) *Verifier {
-	v := &Verifier{Roots: x509.NewCertPool()}
-	for _, c := range roots {
-		v.Roots.AddCert(c)
-	}
-	return v
+	return &Verifier{Roots: mtls.Pool(roots...)}
 }
 
 // ReadVerifier is NewVerifier for the authorities in a file.

@@ -46,13 +46,9 @@ func (v *Verifier) Verify(chain []*x509.Certificate, sealedAt time.Time) (seal.S
 	if len(chain) == 0 {
 		return seal.Sender{}, refuse(seal.ErrUntrusted, "", "there is no certificate")
 	}
-	intermediates := x509.NewCertPool()
-	for _, c := range slices.Concat(chain[1:], v.Intermediates) {
-		intermediates.AddCert(c)
-	}
 	chains, err := chain[0].Verify(x509.VerifyOptions{
 		Roots:         v.Roots,
-		Intermediates: intermediates,
+		Intermediates: mtls.Pool(slices.Concat(chain[1:], v.Intermediates)...),
 		CurrentTime:   sealedAt,
 		// What a certificate may do is said by its role, not by its key usages, which
 		// certificates of imported authorities often lack.

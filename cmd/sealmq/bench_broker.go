@@ -99,8 +99,7 @@ func (b *benchBroker) start(cmd *cobra.Command, profile string, cfg brokerproc.C
 		return err
 	}
 	b.client.Addr, b.metricsAddr = b.process.Addr, b.process.MetricsAddr
-	p := ca.In(b.data)
-	b.client.TLS, err = mtls.ClientConfig(mtls.Files{Cert: p.Cert(ca.AdminName), Key: p.Key(ca.AdminName), CA: p.CA}, mtls.ClientOptions{})
+	b.client.TLS, err = mtls.ClientConfig(mtls.FilesIn(ca.In(b.data).Certs(), ca.AdminName), mtls.ClientOptions{})
 	return err
 }
 

@@ -111,9 +111,8 @@ func (f *benchPipelineFlags) node(cmd *cobra.Command) (*benchBroker, error) {
 		err = b.start(cmd, f.nodeProfile, brokerproc.Config{Roles: roles, Env: []string{"SEALMQ_PROXY_RATE=-1"}})
 	}
 	if err == nil {
-		p := ca.In(b.data)
 		f.Sample = b.sample
-		err = f.reach(mtls.Files{Cert: p.Cert(ca.AdminName), Key: p.Key(ca.AdminName), CA: p.CA}, "https://"+b.process.ProxyAddr, "https://"+b.process.MainAddr)
+		err = f.reach(mtls.FilesIn(ca.In(b.data).Certs(), ca.AdminName), "https://"+b.process.ProxyAddr, "https://"+b.process.MainAddr)
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.close())

@@ -6,7 +6,6 @@ import (
 	"crypto/sha1" //nolint:gosec // Windows and macOS name certificates by it
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -125,7 +124,7 @@ func (c *trustChange) apply(ctx context.Context) error {
 		if c.remove {
 			err = os.Remove(c.file())
 		} else {
-			err = durable.WriteFile(durable.OS(), c.file(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw}), 0o644)
+			err = durable.WriteFile(durable.OS(), c.file(), mtls.EncodeCertificates(c.cert), 0o644)
 		}
 		if err != nil {
 			return mayNot(err)

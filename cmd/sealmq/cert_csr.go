@@ -2,8 +2,6 @@ package main
 
 import (
 	"crypto"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,14 +60,14 @@ func keyOrNew(name, file string, kt ca.KeyType) (crypto.Signer, error) {
 	if _, err := ca.NewCSR(name, key); err != nil {
 		return nil, err // a bad name must not leave a key behind
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	data, err := mtls.EncodeKey(key)
 	if err != nil {
 		return nil, err
 	}
 	if err := durable.MkdirAll(durable.OS(), filepath.Dir(file), 0o700); err != nil {
 		return nil, err
 	}
-	return key, durable.WriteFile(durable.OS(), file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	return key, durable.WriteFile(durable.OS(), file, data, 0o600)
 }
 
 func newCertSignCmd() *cobra.Command {

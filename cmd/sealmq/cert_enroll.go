@@ -23,17 +23,14 @@ func enrolFiles(cfg Config, name string, role sealmq.Role, out string) (enroll.F
 	if err := checkFileName(name); err != nil {
 		return enroll.Files{}, err
 	}
-	in := func(dir, name string) mtls.Files {
-		return mtls.Files{Cert: filepath.Join(dir, name+".crt"), Key: filepath.Join(dir, name+".key"), CA: filepath.Join(dir, "ca.crt")}
-	}
 	switch {
 	case out != "":
-		return enroll.Files{Files: in(out, name)}, nil
+		return enroll.Files{Files: mtls.FilesIn(out, name)}, nil
 	case role == sealmq.RoleProxy || role == sealmq.RoleWorker || role == sealmq.RoleServer:
 		p := ca.In(cfg.Data)
-		return enroll.Files{Files: in(p.Certs(), string(role)), Root: p.Root, Intermediate: p.Intermediate}, nil
+		return enroll.Files{Files: mtls.FilesIn(p.Certs(), string(role)), Root: p.Root, Intermediate: p.Intermediate}, nil
 	}
-	return enroll.Files{Files: in(filepath.Join(cfg.Identities, name), name)}, nil
+	return enroll.Files{Files: mtls.FilesIn(filepath.Join(cfg.Identities, name), name)}, nil
 }
 
 func newCertEnrollCmd() *cobra.Command {

@@ -3,9 +3,7 @@ package main
 import (
 	"cmp"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -35,12 +33,11 @@ Windows, browsers and the curl of Windows read. NAME.p12 has a password, which i
 			return err
 		}
 		name := a.args[0]
-		dir := cmp.Or(certDir(cfg, name, ""), ca.In(cfg.Data).Certs())
-		certFile, keyFile := filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-		if _, err := mtls.ReadCertificates(certFile); err != nil {
+		files := mtls.FilesIn(cmp.Or(certDir(cfg, name, ""), ca.In(cfg.Data).Certs()), name)
+		if _, err := mtls.ReadCertificates(files.Cert); err != nil {
 			return noCertificate(err, name)
 		}
-		certs, key, err := mtls.ReadPair(mtls.Files{Cert: certFile, Key: keyFile})
+		certs, key, err := mtls.ReadPair(files)
 		if err != nil {
 			return err
 		}
@@ -50,12 +47,13 @@ Windows, browsers and the curl of Windows read. NAME.p12 has a password, which i
 			if file == "" {
 				file = name + ".p12"
 			}
-			data, err = p12Of(certs, authorities(filepath.Join(dir, "ca.crt")), key, *old, pass)
+			data, err = p12Of(certs, authorities(files.CA), key, *old, pass)
 		} else {
 			if file == "" {
 				file = name + ".pem"
 			}
-			data, err = pemOf(certs, key)
+			data, err = mtls.EncodeKey(key)
+			data = append(data, mtls.EncodeCertificates(certs...)...)
 		}
 		if err != nil {
 			return err
@@ -82,18 +80,6 @@ func p12Of(certs, roots []*x509.Certificate, key any, old bool, pass *passphrase
 	data, err := encoder.Encode(key, certs[0], slices.Concat(certs[1:], roots), string(password))
 	if err != nil {
 		return nil, fmt.Errorf("encode PKCS#12: %w", err)
-	}
-	return data, nil
-}
-
-func pemOf(certs []*x509.Certificate, key any) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	data := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	for _, c := range certs {
-		data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 	}
 	return data, nil
 }

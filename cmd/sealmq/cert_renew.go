@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"path/filepath"
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/mtls"
@@ -21,7 +20,7 @@ func enrolledFiles(cfg Config, name, out, server string) (files enroll.Files, _ 
 		return files, "", err
 	}
 	dir := cmp.Or(certDir(cfg, name, out), ca.In(cfg.Data).Certs())
-	files.Files = mtls.Files{Cert: filepath.Join(dir, name+".crt"), Key: filepath.Join(dir, name+".key"), CA: filepath.Join(dir, "ca.crt")}
+	files.Files = mtls.FilesIn(dir, name)
 	if server == "" {
 		server, err = files.Server()
 	}

@@ -127,15 +127,8 @@ func chainsOf(certs, roots, intermediates []*x509.Certificate, now time.Time) ([
 	if leaf := certs[0]; at.After(leaf.NotAfter) || at.Before(leaf.NotBefore) {
 		at = leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
 	}
-	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
-	for _, c := range roots {
-		o.Roots.AddCert(c)
-	}
-	for _, c := range slices.Concat(certs[1:], intermediates) {
-		o.Intermediates.AddCert(c)
-	}
-	return certs[0].Verify(o)
+	return certs[0].Verify(x509.VerifyOptions{Roots: mtls.Pool(roots...), Intermediates: mtls.Pool(slices.Concat(certs[1:], intermediates)...), CurrentTime: at,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}})
 }
 
 // recordCheck compares the fingerprint with the one on record.

@@ -115,7 +115,7 @@ func (f *connectFlags) files() (mtls.Files, error) {
 	}
 	files := mtls.FindFiles(cfg.Data, f.as)
 	if dir, ok := identityDir(cfg, f.as); ok {
-		files = mtls.Files{Cert: filepath.Join(dir, f.as+".crt"), Key: filepath.Join(dir, f.as+".key"), CA: filepath.Join(dir, "ca.crt")}
+		files = mtls.FilesIn(dir, f.as)
 	}
 	if f.cert != "" {
 		files.Cert, files.Key = f.cert, f.key

@@ -259,8 +259,7 @@ func (n *node) openFiles() error {
 		n.log.Warn("the authority's key is not in the data folder: certificates and CRLs are not issued or renewed here")
 	}
 	n.reportGap(res)
-	p := ca.In(n.cfg.Data)
-	n.files = mtls.Files{Cert: p.Cert(ca.ServerName), Key: p.Key(ca.ServerName), CA: p.CA}
+	n.files = mtls.FilesIn(ca.In(n.cfg.Data).Certs(), ca.ServerName)
 	return nil
 }
 

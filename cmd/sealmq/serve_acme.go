@@ -87,11 +87,7 @@ func openACME(c *PortalConfig, data string, log *slog.Logger) (*acmeCerts, error
 		if err != nil {
 			return nil, fmt.Errorf("portal.acme_ca: %w", err)
 		}
-		pool := x509.NewCertPool()
-		for _, root := range roots {
-			pool.AddCert(root)
-		}
-		transport.TLSClientConfig.RootCAs = pool
+		transport.TLSClientConfig.RootCAs = mtls.Pool(roots...)
 	}
 	return &acmeCerts{hosts: hosts, log: log, certs: make(map[string]*tls.Certificate), errs: make(map[string]error), manager: &autocert.Manager{
 		Prompt: autocert.AcceptTOS, Email: c.ACMEEmail, HostPolicy: autocert.HostWhitelist(hosts...), Cache: autocert.DirCache(filepath.Join(data, "acme")),

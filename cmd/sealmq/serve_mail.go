@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 
@@ -52,11 +51,7 @@ func (c *MailConfig) sender(log *slog.Logger) (*mail.Sender, error) {
 		if err != nil {
 			return nil, fmt.Errorf("mail.ca: %w", err)
 		}
-		pool := x509.NewCertPool()
-		for _, root := range roots {
-			pool.AddCert(root)
-		}
-		cfg.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		cfg.TLS = &tls.Config{RootCAs: mtls.Pool(roots...), MinVersion: tls.VersionTLS12}
 	}
 	s, err := mail.New(cfg)
 	if err != nil {

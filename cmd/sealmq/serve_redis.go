@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -78,10 +77,7 @@ func (c *RedisConfig) queue(log *slog.Logger) (cfg redisqueue.Config, err error)
 		if err != nil {
 			return cfg, fmt.Errorf("redis.ca: %w", err)
 		}
-		cfg.TLS.RootCAs = x509.NewCertPool()
-		for _, root := range roots {
-			cfg.TLS.RootCAs.AddCert(root)
-		}
+		cfg.TLS.RootCAs = mtls.Pool(roots...)
 	}
 	if c.Cert != "" {
 		cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)

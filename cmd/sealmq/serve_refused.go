@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/http"
 	"sync"
@@ -16,11 +15,7 @@ import (
 // refusedAt notes whom the listener of a role did not let in because of its certificate.
 func (n *node) refusedAt(role string) func(net.Addr, tls.ConnectionState, error) {
 	return func(remote net.Addr, cs tls.ConnectionState, err error) {
-		roots := x509.NewCertPool()
-		for _, root := range authorities(n.files.CA) {
-			roots.AddCert(root)
-		}
-		if name, why, ok := mtls.Refused(cs, err, roots); ok {
+		if name, why, ok := mtls.Refused(cs, err, mtls.Pool(authorities(n.files.CA)...)); ok {
 			host, _, _ := net.SplitHostPort(remote.String())
 			n.refused.Note(role, name, why, host)
 		}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"time"
 	"unicode/utf8"
 
@@ -124,7 +123,7 @@ func checkHTTPS(flag, address string) error {
 
 // clientFiles is files, with certs/client.crt of the current folder as the default.
 func (f *connectFlags) clientFiles() (mtls.Files, error) {
-	here := mtls.Files{Cert: filepath.Join("certs", "client.crt"), Key: filepath.Join("certs", "client.key"), CA: filepath.Join("certs", "ca.crt")}
+	here := mtls.FilesIn("certs", "client")
 	if _, err := os.Stat(here.Cert); f.cert == "" && !f.asGiven() && !errors.Is(err, fs.ErrNotExist) {
 		if f.ca != "" {
 			here.CA = f.ca

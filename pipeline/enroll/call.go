@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -136,12 +135,8 @@ func checkIssued(c *mainapi.IssuedCertificate, root *x509.CertPool, key crypto.S
 	if err := mtls.CheckPair(certs[0], key); err != nil {
 		return nil, fmt.Errorf("the main server sent a certificate for another key: %w", err)
 	}
-	pool := x509.NewCertPool()
-	for _, c := range certs[1:] {
-		pool.AddCert(c)
-	}
 	// The clock may be wrong here, and is no reason to throw a certificate away.
-	_, err = certs[0].Verify(x509.VerifyOptions{Roots: root, Intermediates: pool, CurrentTime: certs[0].NotBefore, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	_, err = certs[0].Verify(x509.VerifyOptions{Roots: root, Intermediates: mtls.Pool(certs[1:]...), CurrentTime: certs[0].NotBefore, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
 		return nil, fmt.Errorf("the certificate that the main server sent is not of its authority: %w", err)
 	}
@@ -151,11 +146,4 @@ func checkIssued(c *mainapi.IssuedCertificate, root *x509.CertPool, key crypto.S
 func digest(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
-}
-
-func pemOf(certs []*x509.Certificate) (data []byte) {
-	for _, c := range certs {
-		data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
-	}
-	return data
 }

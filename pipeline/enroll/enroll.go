@@ -70,8 +70,7 @@ func Enroll(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(root)
+	pool := mtls.Pool(root)
 	var certs []*x509.Certificate
 	err = call(ctx, server, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, Time: r.Now}, func(ctx context.Context, c *mainapi.ClientWithResponses) error {
 		a, err := c.EnrollWithResponse(ctx, mainapi.EnrolmentRequest{Token: r.Token.String(), Csr: string(csr)})
@@ -100,5 +99,5 @@ func Enroll(ctx context.Context, r Request) (*Result, error) {
 	if err := r.Files.writeNote(server); err != nil {
 		return nil, err
 	}
-	return &Result{Leaf: certs[0], Skew: skew}, r.Files.install(pemOf(certs), key)
+	return &Result{Leaf: certs[0], Skew: skew}, r.Files.install(mtls.EncodeCertificates(certs...), key)
 }

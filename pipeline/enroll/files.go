@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -96,11 +95,7 @@ func (f Files) roots() (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
-	for _, c := range certs {
-		pool.AddCert(c)
-	}
-	return pool, nil
+	return mtls.Pool(certs...), nil
 }
 
 func (f Files) readKeys() ([]crypto.Signer, error) {
@@ -118,11 +113,11 @@ func (f Files) readKeys() ([]crypto.Signer, error) {
 func (f Files) writeKeys(keys ...crypto.Signer) error {
 	var data []byte
 	for _, key := range keys {
-		der, err := x509.MarshalPKCS8PrivateKey(key)
+		block, err := mtls.EncodeKey(key)
 		if err != nil {
 			return err
 		}
-		data = append(data, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})...)
+		data = append(data, block...)
 	}
 	if err := durable.MkdirAll(f.fs(), filepath.Dir(f.Key), 0o700); err != nil {
 		return err
@@ -191,7 +186,7 @@ func (f Files) keepRoot(root, intermediate *x509.Certificate) error {
 		if err := durable.MkdirAll(f.fs(), filepath.Dir(w.file), 0o700); err != nil {
 			return err
 		}
-		if err := durable.WriteFile(f.fs(), w.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.cert.Raw}), 0o644); err != nil {
+		if err := durable.WriteFile(f.fs(), w.file, mtls.EncodeCertificates(w.cert), 0o644); err != nil {
 			return err
 		}
 	}

@@ -63,7 +63,7 @@ func Renew(ctx context.Context, f Files, server string, now func() time.Time) (*
 	if err != nil {
 		return nil, err
 	}
-	return certs[0], f.install(pemOf(certs), key)
+	return certs[0], f.install(mtls.EncodeCertificates(certs...), key)
 }
 
 // answered takes the answer to a renewal.

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"slices"
 	"strings"
@@ -258,17 +257,12 @@ func (h *handler) chains(certs []*x509.Certificate, now time.Time) ([][]*x509.Ce
 	if now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
 		now = leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
 	}
-	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-	for _, c := range append(slices.Clone(h.cfg.Roots), h.cfg.Authority.Root()) {
-		o.Roots.AddCert(c)
-	}
-	for _, c := range certs[1:] {
-		o.Intermediates.AddCert(c)
-	}
+	roots, intermediates := mtls.Pool(h.cfg.Roots...), mtls.Pool(certs[1:]...)
+	roots.AddCert(h.cfg.Authority.Root())
 	if c := h.cfg.Authority.Intermediate(); c != nil {
-		o.Intermediates.AddCert(c)
+		intermediates.AddCert(c)
 	}
-	return leaf.Verify(o)
+	return leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 }
 
 // GetAuthority implements mainapi.StrictServerInterface.
@@ -278,7 +272,7 @@ func (h *handler) GetAuthority(context.Context, mainapi.GetAuthorityRequestObjec
 }
 
 func (h *handler) rootPEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.cfg.Authority.Root().Raw})
+	return mtls.EncodeCertificates(h.cfg.Authority.Root())
 }
 
 // GetRevocationList implements mainapi.StrictServerInterface.

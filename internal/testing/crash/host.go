@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/mtls"
 )
 
 // patience is how long a start, a reply, or the end of connections to a dead broker may
@@ -165,9 +165,7 @@ func (h *Host) checkAuthority() error {
 	if err != nil {
 		return fmt.Errorf("administrator's certificate after a start: %w", err)
 	}
-	roots := x509.NewCertPool()
-	roots.AddCert(authority.Root())
-	h.tls = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{leaf}, RootCAs: roots, ServerName: "127.0.0.1"}
+	h.tls = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{leaf}, RootCAs: mtls.Pool(authority.Root()), ServerName: "127.0.0.1"}
 	h.root = root
 	return nil
 }

@@ -298,7 +298,7 @@ func (a *apart) clientOf(main, name string) (*http.Client, error) {
 	if _, err := authority.IssueFiles(ca.Request{Name: name}, "", false); err != nil {
 		return nil, err
 	}
-	conf, err := mtls.ClientConfig(mtls.Files{Cert: p.Cert(name), Key: p.Key(name), CA: p.CA}, mtls.ClientOptions{})
+	conf, err := mtls.ClientConfig(mtls.FilesIn(p.Certs(), name), mtls.ClientOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -187,7 +187,7 @@ func (p *Pipeline) TLS(name string) (*tls.Config, error) {
 			return nil, err
 		}
 	}
-	return mtls.ClientConfig(mtls.Files{Cert: files.Cert(name), Key: files.Key(name), CA: files.CA}, mtls.ClientOptions{})
+	return mtls.ClientConfig(mtls.FilesIn(files.Certs(), name), mtls.ClientOptions{})
 }
 
 // Client makes calls with the certificate of a name, as TLS. The caller closes its idle

@@ -64,14 +64,10 @@ func (c *CA) Root() *x509.Certificate { return c.root }
 func (c *CA) Key() *ecdsa.PrivateKey { return c.key }
 
 // RootPEM is the content of a ca.crt.
-func (c *CA) RootPEM() []byte { return certPEM(c.root.Raw) }
+func (c *CA) RootPEM() []byte { return mtls.EncodeCertificates(c.root) }
 
 // Pool is a pool with the root.
-func (c *CA) Pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(c.root)
-	return pool
-}
+func (c *CA) Pool() *x509.CertPool { return mtls.Pool(c.root) }
 
 // Identify is mtls.Identify with this authority as our own, so that roles count.
 func (c *CA) Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
@@ -250,7 +246,7 @@ func WriteLeaf(tb testing.TB, dir, name string, cert tls.Certificate) (certFile,
 	tb.Helper()
 	var chain []byte
 	for _, der := range cert.Certificate {
-		chain = append(chain, certPEM(der)...)
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
@@ -295,8 +291,4 @@ func parse(tb testing.TB, der []byte) *x509.Certificate {
 		tb.Fatal(err)
 	}
 	return cert
-}
-
-func certPEM(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

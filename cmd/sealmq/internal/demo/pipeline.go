@@ -346,8 +346,7 @@ func (d *Demo) files() []string {
 // httpClient makes calls with a certificate of the data folder. Its connections stay open
 // until closeIdle is called.
 func (d *Demo) httpClient(name string) (c *http.Client, closeIdle func(), err error) {
-	p := ca.In(d.Data())
-	conf, err := mtls.ClientConfig(mtls.Files{Cert: p.Cert(name), Key: p.Key(name), CA: p.CA}, mtls.ClientOptions{})
+	conf, err := mtls.ClientConfig(mtls.FilesIn(ca.In(d.Data()).Certs(), name), mtls.ClientOptions{})
 	if err != nil {
 		return nil, nil, err
 	}

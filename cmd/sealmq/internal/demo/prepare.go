@@ -132,8 +132,7 @@ func (d *Demo) writeLetters() error {
 
 // dial connects with the certificate of that name.
 func (d *Demo) dial(ctx context.Context, name string) (*client.Client, error) {
-	p := ca.In(d.Data())
-	cfg, err := mtls.ClientConfig(mtls.Files{Cert: p.Cert(name), Key: p.Key(name), CA: p.CA}, mtls.ClientOptions{})
+	cfg, err := mtls.ClientConfig(mtls.FilesIn(ca.In(d.Data()).Certs(), name), mtls.ClientOptions{})
 	if err != nil {
 		return nil, err
 	}
