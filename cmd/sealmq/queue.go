@@ -190,6 +190,7 @@ func (f *queueOptionFlags) apply(cmd *cobra.Command, o *sealmq.QueueOptions) err
 		"prefetch":       func() { o.Prefetch = f.given.Prefetch },
 		"max-line-bytes": func() { o.MaxLineBytes = f.given.MaxLineBytes },
 		"sealed":         func() { o.Sealed = f.suites() },
+		"private":        func() { o.Private = f.given.Private },
 	} {
 		if cmd.Flag(flag).Changed {
 			set()
