@@ -125,9 +125,13 @@ time, the oldest are dropped.`,
   sealmq sub --queue lab --json`,
 	}
 	cmd.Flags().StringVar(&queue, "queue", "", "show what this `queue` gets")
-	count := cmd.Flags().IntP("count", "n", 0, "end after this many messages (default: never)")
+	cmd.Flags().IntP("count", "n", 0, "end after this many messages (default: never)")
 	conn := addConnectFlags(cmd)
 	return standalone(cmd, func(a call) error {
+		count, err := a.count("count")
+		if err != nil {
+			return err
+		}
 		if (queue == "") == (len(a.args) == 0) {
 			return usagef("name either an exchange or a queue with --queue")
 		}
@@ -154,7 +158,7 @@ time, the oldest are dropped.`,
 		if !a.asJSON {
 			a.note("watching; end with Ctrl-C")
 		}
-		for n, got := 0, make([]sealmq.Delivery, 100); *count == 0 || n < *count; {
+		for n, got := 0, make([]sealmq.Delivery, 100); count == 0 || n < count; {
 			k, err := sub.Next(a.ctx, got)
 			if err != nil {
 				if a.ctx.Err() != nil {
@@ -162,8 +166,8 @@ time, the oldest are dropped.`,
 				}
 				return explain(err)
 			}
-			if *count > 0 {
-				k = min(k, *count-n)
+			if count > 0 {
+				k = min(k, count-n)
 			}
 			for _, d := range got[:k] {
 				if err := a.showDelivery(d); err != nil {
