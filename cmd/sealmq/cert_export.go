@@ -103,10 +103,11 @@ A name that is revoked as a whole is in it with the certificates that are on rec
 		if err != nil {
 			return err
 		}
-		crl, err := authority.CRL()
+		sign := authority.CRL
 		if *root {
-			crl, err = authority.RootCRL()
+			sign = authority.RootCRL
 		}
+		crl, err := sign()
 		if err != nil {
 			return err
 		}
