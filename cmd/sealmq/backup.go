@@ -117,20 +117,14 @@ func backupRunning(a call, f *connectFlags, mainURL string) error {
 	}
 	begun, err := c.StartBackupWithResponse(a.ctx)
 	if err != nil {
-		return mainAway(err)
-	}
-	if begun.JSON202 == nil {
-		return mainError(begun.HTTPResponse, begun.ApplicationProblemJSONDefault)
+		return err
 	}
 	tick := time.NewTicker(time.Second / 4)
 	defer tick.Stop()
 	for {
 		r, err := c.ListBackupsWithResponse(a.ctx)
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON200 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		i := slices.IndexFunc(r.JSON200.Items, func(b mainapi.Backup) bool { return b.Filename == begun.JSON202.Filename })
 		if i < 0 {

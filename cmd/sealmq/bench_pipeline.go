@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -144,8 +143,11 @@ func (f *benchPipelineFlags) reach(files mtls.Files, proxyURL, mainURL string) e
 		return fmt.Errorf("certificate %s has no name", files.Cert)
 	}
 	clientID := names[0]
-	client, err := mainapi.NewClientWithResponses(mainURL, mainapi.WithHTTPClient(&http.Client{
-		Transport: &http.Transport{TLSClientConfig: f.TLS.Clone()}, Timeout: commandTimeout}))
+	c, err := newAPICaller(files, "main")
+	if err != nil {
+		return err
+	}
+	client, err := mainapi.NewClientWithResponses(mainURL, mainapi.WithHTTPClient(c))
 	if err != nil {
 		return err
 	}
@@ -174,10 +176,7 @@ func (f *benchPipelineFlags) reach(files mtls.Files, proxyURL, mainURL string) e
 func searchMessages(ctx context.Context, c *mainapi.ClientWithResponses, s mainapi.MessageSearch) (mainapi.MessagePage, error) {
 	r, err := c.SearchMessagesWithResponse(ctx, s)
 	if err != nil {
-		return mainapi.MessagePage{}, mainAway(err)
-	}
-	if r.JSON200 == nil {
-		return mainapi.MessagePage{}, mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+		return mainapi.MessagePage{}, err
 	}
 	return *r.JSON200, nil
 }

@@ -44,10 +44,7 @@ machine itself, with the same lifetime, until the time of ca.renew_for is over.`
 		body.ExpiresIn, body.Lifetime = int(*valid/time.Second), int64(*lifetime/time.Second)
 		r, err := c.MakeEnrolmentTokenWithResponse(a.ctx, body)
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON201 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		t := r.JSON201
 		if !a.asJSON && !isQuiet(cmd) {
@@ -67,10 +64,7 @@ func newCertTokensListCmd() *cobra.Command {
 	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
 		r, err := c.ListEnrolmentsWithResponse(a.ctx)
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON200 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		head := []string{"ID", "KIND", "NAME", "ROLE", "STATE", "UNTIL", "BY", "HOSTS"}
 		return printList(a, nil, r.JSON200.Items, "there are no enrolment tokens", head, func(e mainapi.Enrolment) []any {
@@ -82,11 +76,8 @@ func newCertTokensListCmd() *cobra.Command {
 func newCertTokensRevokeCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "revoke ID", Short: "Take an enrolment token or a consent back that was not used", Example: "  sealmq cert tokens revoke 3f9a0c55d2e84b17"}
 	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
-		r, err := c.RevokeEnrolmentWithResponse(a.ctx, a.args[0])
-		if err != nil {
-			return mainAway(err)
-		}
-		return a.report(refused(r.HTTPResponse, r.ApplicationProblemJSONDefault), result{"id": a.args[0]}, "%s is good no more", a.args[0])
+		_, err := c.RevokeEnrolmentWithResponse(a.ctx, a.args[0])
+		return a.report(err, result{"id": a.args[0]}, "%s is good no more", a.args[0])
 	})
 }
 
@@ -110,10 +101,7 @@ never renewed.`,
 		for {
 			r, err := c.ListCertificatesWithResponse(a.ctx, &p)
 			if err != nil {
-				return mainAway(err)
-			}
-			if r.JSON200 == nil {
-				return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+				return err
 			}
 			if n := len(r.JSON200.Items); n > 0 {
 				last = r.JSON200.Items[n-1]
@@ -127,10 +115,7 @@ never renewed.`,
 		}
 		r, err := c.ConsentToRenewalWithResponse(a.ctx, last.Fingerprint, mainapi.ConsentRequest{ExpiresIn: int(*valid / time.Second)})
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON201 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		return a.report(nil, r.JSON201, "the holder of certificate %s of %s may renew it once until %s", last.Serial, last.ClientID, stampText(r.JSON201.ExpiresAt))
 	})

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/api/mainapi"
-	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 )
 
@@ -37,45 +34,14 @@ func (f *connectFlags) mainClient(address string) (*mainapi.ClientWithResponses,
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := clientConfig(f.cmd)
+	if address, err = f.apiURL("main", address); err != nil {
+		return nil, err
+	}
+	c, err := newAPICaller(files, "main")
 	if err != nil {
 		return nil, err
 	}
-	if address == "" {
-		addr, err := dialAddr("main.addr", cfg.Main.Addr)
-		if err != nil {
-			return nil, err
-		}
-		address = "https://" + addr
-	}
-	if err := checkHTTPS("--main-url", address); err != nil {
-		return nil, err
-	}
-	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{})
-	if err != nil {
-		return nil, withHint(err, certificateHint)
-	}
-	return mainapi.NewClientWithResponses(address, mainapi.WithRequestEditorFn(mainapi.OmitEmpty), mainapi.WithHTTPClient(&http.Client{
-		Transport: &http.Transport{TLSClientConfig: conf}, Timeout: commandTimeout}))
-}
-
-// mainAway is the error of a call that the main server did not answer.
-func mainAway(err error) error {
-	return callFailed(err, "see that a node with the role main runs, and name its address with --main-url")
-}
-
-// mainError is the error of an answer of the main server that is not the expected one.
-func mainError(resp *http.Response, p *mainapi.Problem) (err error) {
-	if p == nil {
-		return fmt.Errorf("the main server answered %s", resp.Status)
-	}
-	for _, e := range p.Errors {
-		err = errors.Join(err, errors.New(e.Msg))
-	}
-	if err == nil {
-		err = errors.New(p.Detail)
-	}
-	return err
+	return mainapi.NewClientWithResponses(address, mainapi.WithRequestEditorFn(mainapi.OmitEmpty), mainapi.WithHTTPClient(c))
 }
 
 func newMessageListCmd() *cobra.Command {
@@ -99,10 +65,7 @@ func newMessageListCmd() *cobra.Command {
 	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
 		r, err := c.SearchMessagesWithResponse(a.ctx, s)
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON200 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		head := []string{"MESSAGE", "CLIENT", "SENDER", "STATE", ">ATTEMPTS", "QUEUED", "DELIVERED"}
 		return printList(a, nil, r.JSON200.Items, "there are no such messages", head, func(m mainapi.Message) []any {
@@ -119,10 +82,7 @@ func newMessageShowCmd() *cobra.Command {
 	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
 		r, err := c.GetMessageContentWithResponse(a.ctx, clientID, a.args[0])
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON200 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		m := r.JSON200
 		return a.facts(nil, m, "message", m.MessageID, "client", m.ClientID, "own key", m.ClientKey, "sender", m.SenderNumberMasked, "state", string(m.Status),

@@ -17,10 +17,7 @@ func newQueueStateCmd() *cobra.Command {
 	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
 		r, err := c.GetQueueWithResponse(a.ctx)
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON200 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		q := r.JSON200
 		oldest := "none"
@@ -39,10 +36,7 @@ func newQueueDeadCmd() *cobra.Command {
 	return mainCommand(cmd, func(a call, c *mainapi.ClientWithResponses) error {
 		r, err := c.ListDeadWithResponse(a.ctx, &mainapi.ListDeadParams{Limit: *limit})
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON200 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		head := []string{"MESSAGE", "CLIENT", "QUEUED", ">ATTEMPTS", "REASON"}
 		return printList(a, nil, r.JSON200.Items, "there are no dead letters", head, func(d mainapi.DeadItem) []any {
@@ -75,10 +69,7 @@ func newQueueRequeueCmd() *cobra.Command {
 		}
 		r, err := c.RequeueDeadWithResponse(a.ctx, body)
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON200 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		return a.report(nil, result{"requeued": r.JSON200.Requeued}, "queued %s again", plural(r.JSON200.Requeued, "message"))
 	})

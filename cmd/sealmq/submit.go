@@ -1,16 +1,9 @@
 package main
 
 import (
-	"context"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"io/fs"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
-	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -18,9 +11,6 @@ import (
 	"github.com/sealmq/sealmq/api/proxyapi"
 	"github.com/sealmq/sealmq/mtls"
 )
-
-// submitTimeout bounds the call to the proxy.
-const submitTimeout = 30 * time.Second
 
 func newSubmitCmd() *cobra.Command {
 	var m proxyapi.Submission
@@ -55,15 +45,15 @@ after a doubt, and is stored once.`,
 		if err != nil {
 			return err
 		}
-		accepted, err := submit(a.ctx, c, m)
+		r, err := c.SubmitMessageWithResponse(a.ctx, nil, m)
 		if err != nil {
 			return err
 		}
-		text := "queued as " + accepted.MessageID
+		accepted, text := r.JSON202, "queued as "
 		if accepted.Duplicate {
-			text = "was queued before, as " + accepted.MessageID
+			text = "was queued before, as "
 		}
-		return a.report(nil, accepted, "%s", text)
+		return a.report(nil, accepted, "%s%s", text, accepted.MessageID)
 	})
 }
 
@@ -74,51 +64,14 @@ func (f *connectFlags) proxyClient(address string) (*proxyapi.ClientWithResponse
 	if err != nil {
 		return nil, err
 	}
-	if address == "" {
-		cfg, err := clientConfig(f.cmd)
-		if err != nil {
-			return nil, err
-		}
-		addr, err := dialAddr("proxy.addr", cfg.Proxy.Addr)
-		if err != nil {
-			return nil, err
-		}
-		address = "https://" + addr
-	}
-	if err := checkHTTPS("--proxy-url", address); err != nil {
+	if address, err = f.apiURL("proxy", address); err != nil {
 		return nil, err
 	}
-	conf, err := mtls.ClientConfig(files, mtls.ClientOptions{})
+	c, err := newAPICaller(files, "proxy")
 	if err != nil {
-		return nil, withHint(err, certificateHint)
+		return nil, err
 	}
-	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: conf}, Timeout: submitTimeout}
-	return proxyapi.NewClientWithResponses(address, proxyapi.WithHTTPClient(hc))
-}
-
-const certificateHint = `issue a certificate with "sealmq cert issue NAME" and name it with --as, or name the files with --cert, --cert-key and --ca`
-
-// callFailed adds a hint to the error of a call that had no answer: one about certificates if
-// they are to blame, else away.
-func callFailed(err error, away string) error {
-	var alert *net.OpError
-	var other x509.UnknownAuthorityError
-	switch {
-	case errors.As(err, &alert) && alert.Op == "remote error": // a TLS alert
-		away = "the server does not accept this certificate; use one that its authority issued, with --as or --cert"
-	case errors.As(err, &other):
-		away = "another authority issued the server's certificate; name that authority's certificate with --ca, or its data folder with --data"
-	}
-	return withHint(err, "%s", away)
-}
-
-// checkHTTPS refuses an address to which a message would go in clear.
-func checkHTTPS(flag, address string) error {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return usagef("%s: %q is not https://host:port", flag, address)
-	}
-	return nil
+	return proxyapi.NewClientWithResponses(address, proxyapi.WithHTTPClient(c))
 }
 
 // clientFiles is files, with certs/client.crt of the current folder as the default.
@@ -131,26 +84,4 @@ func (f *connectFlags) clientFiles() (mtls.Files, error) {
 		return here, err
 	}
 	return f.files()
-}
-
-// submit submits one message.
-func submit(ctx context.Context, c *proxyapi.ClientWithResponses, m proxyapi.Submission) (*proxyapi.Accepted, error) {
-	r, err := c.SubmitMessageWithResponse(ctx, nil, m)
-	if err != nil {
-		return nil, callFailed(err, "see that a node with the role proxy runs, and name its address with --proxy-url")
-	}
-	if r.JSON202 != nil {
-		return r.JSON202, nil
-	}
-	p := r.ApplicationProblemJSONDefault
-	if p == nil {
-		return nil, fmt.Errorf("the proxy answered %s", r.HTTPResponse.Status)
-	}
-	for _, e := range p.Errors {
-		err = errors.Join(err, errors.New(e.Msg))
-	}
-	if err == nil {
-		err = errors.New(p.Detail)
-	}
-	return nil, err
 }

@@ -30,10 +30,7 @@ once and for 30 minutes, and replaces an earlier link. Administrators make all f
 		}
 		r, err := c.MakeSetupLinkWithResponse(a.ctx)
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON201 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		link := setupLink(address, r.JSON201.Token)
 		return a.report(nil, result{"link": link, "expires_at": r.JSON201.ExpiresAt}, "%s", link)

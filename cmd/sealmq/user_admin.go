@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"net/http"
 	"strconv"
 	"strings"
 
@@ -23,10 +22,7 @@ func newUserListCmd() *cobra.Command {
 		for p := (mainapi.ListUsersParams{Search: *search, Limit: maxPage}); ; {
 			r, err := c.ListUsersWithResponse(a.ctx, &p)
 			if err != nil {
-				return mainAway(err)
-			}
-			if r.JSON200 == nil {
-				return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+				return err
 			}
 			list = append(list, r.JSON200.Items...)
 			if p.Cursor = r.JSON200.NextCursor; p.Cursor == "" {
@@ -52,19 +48,13 @@ func findUser(a call, c *mainapi.ClientWithResponses, name string) (mainapi.Acco
 	if id, err := strconv.ParseInt(name, 10, 64); err == nil && id > 0 {
 		r, err := c.GetUserWithResponse(a.ctx, id)
 		if err != nil {
-			return mainapi.Account{}, mainAway(err)
-		}
-		if r.JSON200 == nil {
-			return mainapi.Account{}, mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return mainapi.Account{}, err
 		}
 		return *r.JSON200, nil
 	}
 	r, err := c.ListUsersWithResponse(a.ctx, &mainapi.ListUsersParams{Search: name, Limit: maxPage})
 	if err != nil {
-		return mainapi.Account{}, mainAway(err)
-	}
-	if r.JSON200 == nil {
-		return mainapi.Account{}, mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+		return mainapi.Account{}, err
 	}
 	for _, u := range r.JSON200.Items {
 		if u.Email == strings.ToLower(name) {
@@ -95,10 +85,7 @@ changed at the first login.`,
 		}
 		r, err := c.CreateUserWithResponse(a.ctx, body)
 		if err != nil {
-			return mainAway(err)
-		}
-		if r.JSON201 == nil {
-			return mainError(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+			return err
 		}
 		return a.report(nil, r.JSON201, "[OK] User created: %s", r.JSON201.Email)
 	})
@@ -133,44 +120,32 @@ func newUserPasswordCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r, err := c.SetUserPasswordWithResponse(a.ctx, u.ID, mainapi.UserPassword{NewPassword: text})
-		if err != nil {
-			return mainAway(err)
-		}
-		return refused(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+		_, err = c.SetUserPasswordWithResponse(a.ctx, u.ID, mainapi.UserPassword{NewPassword: text})
+		return err
 	})
 }
 
 func newUserDeleteCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete USER", Short: "Delete an account; its entries in the audit log stay"}
 	return userCommand(cmd, "deleted %s", func(a call, c *mainapi.ClientWithResponses, u mainapi.Account) error {
-		r, err := c.DeleteUserWithResponse(a.ctx, u.ID)
-		if err != nil {
-			return mainAway(err)
-		}
-		return refused(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+		_, err := c.DeleteUserWithResponse(a.ctx, u.ID)
+		return err
 	})
 }
 
 func newUserUnlockCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "unlock USER", Short: "Let an account log in again that is locked by wrong passwords"}
 	return userCommand(cmd, "unlocked %s", func(a call, c *mainapi.ClientWithResponses, u mainapi.Account) error {
-		r, err := c.UnlockUserWithResponse(a.ctx, u.ID)
-		if err != nil {
-			return mainAway(err)
-		}
-		return refused(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+		_, err := c.UnlockUserWithResponse(a.ctx, u.ID)
+		return err
 	})
 }
 
 // userChange is a command that changes something of an account.
 func userChange(use, short, done string, change func(args []string) mainapi.UserUpdate) *cobra.Command {
 	return userCommand(&cobra.Command{Use: use, Short: short}, done, func(a call, c *mainapi.ClientWithResponses, u mainapi.Account) error {
-		r, err := c.UpdateUserWithResponse(a.ctx, u.ID, change(a.args))
-		if err != nil {
-			return mainAway(err)
-		}
-		return refused(r.HTTPResponse, r.ApplicationProblemJSONDefault)
+		_, err := c.UpdateUserWithResponse(a.ctx, u.ID, change(a.args))
+		return err
 	})
 }
 
@@ -193,12 +168,4 @@ func newUserClientCmd() *cobra.Command {
 
 func newUserActiveCmd(use, short, done string, active bool) *cobra.Command {
 	return userChange(use, short, done, func([]string) mainapi.UserUpdate { return mainapi.UserUpdate{Active: &active} })
-}
-
-// refused is the error of an answer that is not a success.
-func refused(resp *http.Response, p *mainapi.Problem) error {
-	if resp.StatusCode < http.StatusMultipleChoices {
-		return nil
-	}
-	return mainError(resp, p)
 }
