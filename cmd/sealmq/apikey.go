@@ -33,11 +33,7 @@ its hash only. It counts for the proxy with this data folder, within a second.`,
 		Example: "  sealmq apikey issue meter-1 --from 10.20.0.0/16",
 	}
 	from := cmd.Flags().StringSlice("from", nil, "`network` or address from which the key is good (default: all); can be repeated. Behind a reverse proxy, the address is that of the reverse proxy")
-	return standalone(cmd, func(a call) error {
-		cfg, err := clientConfig(cmd)
-		if err != nil {
-			return err
-		}
+	return configured(cmd, func(a call, cfg Config) error {
 		client := a.args[0]
 		if !mtls.ValidID(client) {
 			return usagef("name %q: use a letter or digit, then up to %d letters, digits, dots, underscores and hyphens", client, mtls.MaxIDBytes-1)
@@ -68,11 +64,7 @@ type apiKeyInfo struct {
 
 func newAPIKeyListCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List the keys, without what they are"}
-	return standalone(cmd, func(a call) error {
-		cfg, err := clientConfig(cmd)
-		if err != nil {
-			return err
-		}
+	return configured(cmd, func(a call, cfg Config) error {
 		keys, err := proxy.ReadAPIKeys(durable.OS(), apiKeyFile(cfg.Data))
 		if err != nil {
 			return err
@@ -94,13 +86,9 @@ func newAPIKeyListCmd() *cobra.Command {
 
 func newAPIKeyRevokeCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "revoke ID", Short: "Take a key back, within a second"}
-	return standalone(cmd, func(a call) error {
-		cfg, err := clientConfig(cmd)
-		if err != nil {
-			return err
-		}
+	return configured(cmd, func(a call, cfg Config) error {
 		id := a.args[0]
-		err = proxy.ChangeAPIKeys(durable.OS(), apiKeyFile(cfg.Data), func(list []proxy.APIKey) ([]proxy.APIKey, error) {
+		err := proxy.ChangeAPIKeys(durable.OS(), apiKeyFile(cfg.Data), func(list []proxy.APIKey) ([]proxy.APIKey, error) {
 			kept := slices.DeleteFunc(slices.Clone(list), func(k proxy.APIKey) bool { return k.ID == id })
 			if len(kept) == len(list) {
 				return nil, withHint(errors.New("there is no API key "+id), `"sealmq apikey list" shows the ids`)

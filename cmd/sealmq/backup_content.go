@@ -105,8 +105,8 @@ func (b *backupContent) addRecords(ctx context.Context, c backup.Content) error 
 		return err
 	}
 	c.Note(backup.Component{Name: "records", Included: true, Detail: "without the keys of texts, logins and links for passwords"})
-	return records.Backup(ctx, cfg, b.folder(), func(bytes int64) error {
-		return backup.CheckSpace(b.folder(), bytes+int64(b.cfg.Storage.MinFreeBytes))
+	return records.Backup(ctx, cfg, b.cfg.backupFolder(), func(bytes int64) error {
+		return backup.CheckSpace(b.cfg.backupFolder(), bytes+int64(b.cfg.Storage.MinFreeBytes))
 	}, c.Add)
 }
 
@@ -119,9 +119,7 @@ func (b *backupContent) records() (records.Config, error) {
 // recordsFile is the database if the configuration names none.
 func (c *Config) recordsFile() string { return filepath.Join(c.Data, "pipeline", "records.db") }
 
-// folder is where backups are.
-func (b *backupContent) folder() string { return b.cfg.backupFolder() }
-
+// backupFolder is where backups are.
 func (c *Config) backupFolder() string {
 	return cmp.Or(c.Backup.Folder, filepath.Join(c.Data, "backups"))
 }
@@ -172,7 +170,7 @@ func (b *backupContent) keys(ctx context.Context, k *backup.Keys) error {
 // authority's files fit each other: it changes nothing meanwhile.
 func (b *backupContent) walk(f func(name, file string) error) error {
 	database := strings.TrimPrefix(cmp.Or(b.cfg.Main.Database, "sqlite:"+b.cfg.recordsFile()), "sqlite:")
-	skip := []string{storeFolder(b.cfg.Data), nodesFolder(b.cfg.Data), restoredFolder(b.cfg.Data), b.folder(), b.cfg.logFolder()}
+	skip := []string{storeFolder(b.cfg.Data), nodesFolder(b.cfg.Data), restoredFolder(b.cfg.Data), b.cfg.backupFolder(), b.cfg.logFolder()}
 	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
 		skip = append(skip, database+suffix)
 	}

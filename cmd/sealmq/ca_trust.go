@@ -192,11 +192,7 @@ administrator. Browsers may have stores of their own.`,
 		done = "%s is out of the store: %s"
 	}
 	dry := cmd.Flags().Bool("dry-run", false, "print what would be done, and do nothing")
-	return standalone(cmd, func(a call) error {
-		cfg, err := clientConfig(a.cmd)
-		if err != nil {
-			return err
-		}
+	return configured(cmd, func(a call, cfg Config) error {
 		own := ca.In(cfg.Data).Root
 		file := own
 		if len(a.args) > 0 {

@@ -27,11 +27,7 @@ Windows, browsers and the curl of Windows read. NAME.p12 has a password, which i
 	out := cmd.Flags().String("out", "", "`file` to write (default: NAME.pem or NAME.p12 in the current folder)")
 	pass := addPassphraseFlag(cmd)
 	cmd.Flags().Lookup("passphrase-file").Usage = "with --p12: `file` whose first line is the password (default: ask for it)"
-	return standalone(cmd, func(a call) error {
-		cfg, err := clientConfig(a.cmd)
-		if err != nil {
-			return err
-		}
+	return configured(cmd, func(a call, cfg Config) error {
 		name := a.args[0]
 		files := mtls.FilesIn(cmp.Or(certDir(cfg, name, ""), ca.In(cfg.Data).Certs()), name)
 		if _, err := mtls.ReadCertificates(files.Cert); err != nil {

@@ -42,11 +42,7 @@ roles by itself.`,
 	server := f.String("server", "", "`address` of the main server that renews, https://host:port (default: the one of the enrolment)")
 	watch := f.Bool("watch", false, "renew whenever it is time, until the command is ended")
 	pass := addPassphraseFlag(cmd)
-	return standalone(cmd, func(a call) error {
-		cfg, err := clientConfig(cmd)
-		if err != nil {
-			return err
-		}
+	return configured(cmd, func(a call, cfg Config) error {
 		own, by, err := enrolledFiles(cfg, a.args[0], *out, *server)
 		if err != nil {
 			return err

@@ -36,6 +36,17 @@ func standalone(cmd *cobra.Command, run func(a call) error) *cobra.Command {
 	return complete(cmd, func(a call) error { return a.repeat(run) })
 }
 
+// configured is standalone for a command that needs the configuration, of clientConfig.
+func configured(cmd *cobra.Command, run func(a call, cfg Config) error) *cobra.Command {
+	return standalone(cmd, func(a call) error {
+		cfg, err := clientConfig(cmd)
+		if err != nil {
+			return err
+		}
+		return run(a, cfg)
+	})
+}
+
 func complete(cmd *cobra.Command, run func(a call) error) *cobra.Command {
 	asJSON := addJSONFlag(cmd)
 	if cmd.Name() == "list" {

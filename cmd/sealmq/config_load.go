@@ -103,13 +103,6 @@ var defaultConfig = sync.OnceValue(func() (c Config) {
 	return c
 })
 
-// dataDir is the data folder of cmd, for commands that need nothing else of the
-// configuration.
-func dataDir(cmd *cobra.Command) (string, error) {
-	c, err := clientConfig(cmd)
-	return c.Data, err
-}
-
 // configFile is the file to read, and whether the user named it.
 func configFile(cmd *cobra.Command, env environment) (path string, explicit bool) {
 	if f := cmd.Flag("config"); f != nil && f.Changed {

@@ -112,11 +112,7 @@ into the folder, and run this command again. So no private key leaves the machin
 	conn, protect := &connectFlags{cmd: cmd}, addProtectFlags(cmd)
 	configFlag(cmd.Flags(), "addr", "server.addr", "address of the broker, `host:port`")
 	addServerName(conn)
-	return standalone(cmd, func(a call) error {
-		cfg, err := clientConfig(cmd)
-		if err != nil {
-			return err
-		}
+	return configured(cmd, func(a call, cfg Config) error {
 		for _, name := range a.args {
 			if err := checkFileName(name); err != nil {
 				return err
@@ -206,7 +202,7 @@ func createIdentity(a call, cfg Config, conn *connectFlags, protect *protectFlag
 		if err != nil {
 			return err
 		}
-		signed, err := signHere(a, name, dir, csr)
+		signed, err := signHere(a, cfg, name, dir, csr)
 		if err != nil {
 			return err
 		}
@@ -234,11 +230,7 @@ func createIdentity(a call, cfg Config, conn *connectFlags, protect *protectFlag
 
 // signHere has the authority in the data folder sign a request. It returns false if there is
 // none that can.
-func signHere(a call, name, dir string, csr []byte) (bool, error) {
-	cfg, err := clientConfig(a.cmd)
-	if err != nil {
-		return false, err
-	}
+func signHere(a call, cfg Config, name, dir string, csr []byte) (bool, error) {
 	if !exists(ca.In(cfg.Data).Root) {
 		return false, nil
 	}
@@ -276,11 +268,7 @@ func publishIdentity(a call, conn *connectFlags, key *seal.PublicKey) (bool, err
 }
 
 func newIdentityListCmd() *cobra.Command {
-	return standalone(&cobra.Command{Use: "list", Short: "List the identities on this machine"}, func(a call) error {
-		cfg, err := clientConfig(a.cmd)
-		if err != nil {
-			return err
-		}
+	return configured(&cobra.Command{Use: "list", Short: "List the identities on this machine"}, func(a call, cfg Config) error {
 		entries, err := os.ReadDir(cfg.Identities)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -38,7 +38,7 @@ make a new intermediate, and for "sealmq cert issue --direct".`,
   sealmq init --protect-root --passphrase-file passphrase.txt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := dataDir(cmd)
+			cfg, err := clientConfig(cmd)
 			if err != nil {
 				return err
 			}
@@ -50,7 +50,7 @@ make a new intermediate, and for "sealmq cert issue --direct".`,
 			if protect {
 				o.ProtectRoot = pass.choose
 			}
-			res, err := ca.Setup(dir, hosts, o)
+			res, err := ca.Setup(cfg.Data, hosts, o)
 			if err != nil {
 				return err
 			}

@@ -64,11 +64,7 @@ the database, copy the file to each of them: the others cannot read what is writ
 Older files are needed until then, and for older backups of the database.`,
 	}
 	numbers := cmd.Flags().Bool("numbers", false, "make a new key for the search by phone number too")
-	return standalone(cmd, func(a call) error {
-		cfg, err := clientConfig(cmd)
-		if err != nil {
-			return err
-		}
+	return configured(cmd, func(a call, cfg Config) error {
 		dir := filepath.Join(cfg.Data, "pipeline")
 		names := []string{"records"}
 		if *numbers {

@@ -180,11 +180,7 @@ configuration. Without LEVEL the current one is shown.`,
   sealmq log level default`,
 		ValidArgs: append([]string{unset}, logLevels...),
 	}
-	return standalone(cmd, func(a call) error {
-		cfg, err := clientConfig(cmd)
-		if err != nil {
-			return err
-		}
+	return configured(cmd, func(a call, cfg Config) error {
 		if len(a.args) == 1 {
 			if err := cfg.setLogLevel(strings.TrimSuffix(a.args[0], unset)); err != nil {
 				return err

@@ -40,11 +40,7 @@ at once; what needs a restart is named. If anything is wrong, a node goes on wit
 A node does the same on SIGHUP, and when its file changes. It follows certificates and lists of revoked certificates by
 itself.`,
 	}
-	return standalone(cmd, func(a call) error {
-		cfg, err := clientConfig(cmd)
-		if err != nil {
-			return err
-		}
+	return configured(cmd, func(a call, cfg Config) error {
 		list, err := askNodes(a, cfg.Data)
 		failed := false
 		for _, n := range list {
