@@ -27,13 +27,7 @@ func nearAddress(key, addr string) string {
 	}
 	addr, _, _ = strings.Cut(addr, "/")
 	if _, _, err := net.SplitHostPort(addr); err != nil {
-		port := ""
-		c := defaultConfig()
-		for _, f := range c.fields() {
-			if f.key == key {
-				_, port, _ = net.SplitHostPort(f.value.String())
-			}
-		}
+		_, port, _ := net.SplitHostPort(defaultConfig().field(key).value.String())
 		if _, err := strconv.Atoi(addr); err == nil { // a port alone
 			addr, port = "127.0.0.1", addr
 		}

@@ -66,7 +66,7 @@ func (f *connectFlags) apiURL(role, given string) (string, error) {
 		return "", err
 	}
 	key := role + ".addr"
-	addr, err := dialAddr(key, cfg.text(key))
+	addr, err := dialAddr(key, cfg.field(key).value.String())
 	return "https://" + addr, err
 }
 

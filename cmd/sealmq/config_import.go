@@ -206,24 +206,18 @@ func (im *importer) adapt(file, key string) error {
 		}
 		return nil
 	}
-	c := defaultConfig()
-	for _, f := range c.fields() {
-		if f.key != key {
-			continue
-		}
-		if kind, _, _ := strings.Cut(f.check, "|"); kind == "path" && !filepath.IsAbs(text) {
-			from, err := filepath.Rel(filepath.Dir(im.out), filepath.Join(filepath.Dir(file), text))
-			if err != nil {
-				return err
-			}
-			im.values[key], text = filepath.ToSlash(from), from
-		}
-		if err := setText(f.value, text); err != nil {
+	f := defaultConfig().field(key)
+	if kind, _, _ := strings.Cut(f.check, "|"); kind == "path" && !filepath.IsAbs(text) {
+		from, err := filepath.Rel(filepath.Dir(im.out), filepath.Join(filepath.Dir(file), text))
+		if err != nil {
 			return err
 		}
-		return allowed(f)
+		im.values[key], text = filepath.ToSlash(from), from
 	}
-	return nil
+	if err := setText(f.value, text); err != nil {
+		return err
+	}
+	return allowed(f)
 }
 
 // secret keeps a password for a file, which key names.

@@ -187,15 +187,8 @@ const configKeyAnnotation = "sealmq_config_key"
 // configFlag adds a flag that sets a configuration key. Its default is the default of the
 // key. It overrides file and environment only if it is given.
 func configFlag(fl *pflag.FlagSet, name, key, usage string) {
-	c := defaultConfig()
-	for _, f := range c.fields() {
-		if f.key == key {
-			fl.String(name, fmt.Sprint(f.value.Interface()), usage)
-			fl.Lookup(name).Annotations = map[string][]string{configKeyAnnotation: {key}}
-			return
-		}
-	}
-	panic("sealmq: internal error: flag for unknown configuration key " + key)
+	fl.String(name, fmt.Sprint(defaultConfig().field(key).value.Interface()), usage)
+	fl.Lookup(name).Annotations = map[string][]string{configKeyAnnotation: {key}}
 }
 
 func changedFlags(cmd *cobra.Command) map[string]any {
@@ -217,6 +210,12 @@ type field struct {
 // fields lists all keys of c in the order of their declaration.
 func (c *Config) fields() []field {
 	return appendFields(nil, "", reflect.ValueOf(c).Elem())
+}
+
+// field is the one of fields that has a key, which must exist.
+func (c Config) field(key string) field {
+	list := c.fields()
+	return list[slices.IndexFunc(list, func(f field) bool { return f.key == key })]
 }
 
 func appendFields(list []field, prefix string, v reflect.Value) []field {

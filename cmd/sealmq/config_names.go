@@ -147,7 +147,7 @@ func (n documentName) put(values map[string]any, text string) error {
 	}
 	addr, ok := values[n.key].(string)
 	if !ok {
-		addr = cmp.Or(defaultConfig().text(n.key), n.base)
+		addr = cmp.Or(defaultConfig().field(n.key).value.String(), n.base)
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -160,16 +160,6 @@ func (n documentName) put(values map[string]any, text string) error {
 	}
 	values[n.key] = net.JoinHostPort(host, port)
 	return nil
-}
-
-// text is the value of a key.
-func (c Config) text(key string) string {
-	for _, f := range c.fields() {
-		if f.key == key {
-			return fmt.Sprint(f.value.Interface())
-		}
-	}
-	return ""
 }
 
 func levelName(s string) (string, error) {
