@@ -119,8 +119,6 @@ func backupRunning(a call, f *connectFlags, mainURL string) error {
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(time.Second / 4)
-	defer tick.Stop()
 	for {
 		r, err := c.ListBackupsWithResponse(a.ctx)
 		if err != nil {
@@ -139,10 +137,8 @@ func backupRunning(a call, f *connectFlags, mainURL string) error {
 			}
 			return a.report(nil, b, "%s is complete, %s", filepath.Join(r.JSON200.Folder, b.Filename), bytesText(b.SizeBytes))
 		}
-		select {
-		case <-a.ctx.Done():
-			return a.ctx.Err()
-		case <-tick.C:
+		if err := clock.Sleep(a.ctx, clock.System, time.Second/4); err != nil {
+			return err
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
 
@@ -160,20 +161,8 @@ func (n *node) reencrypt(ctx context.Context) error {
 			begun = true
 			n.logOf("main").Info("stored messages are brought to the newest key", "key_version", p.KeyVersion, "last_row", p.Last)
 		}
-		if !waitFor(ctx, pause) {
+		if clock.Sleep(ctx, clock.System, pause) != nil {
 			return nil
 		}
-	}
-}
-
-// waitFor waits; it is false when ctx ended first.
-func waitFor(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/mtls"
 )
@@ -161,10 +162,8 @@ func (a *acmeCerts) keep(ctx context.Context, host string) {
 				retry = acmeRetry
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if clock.Sleep(ctx, clock.System, wait) != nil {
 			return
-		case <-time.After(wait):
 		}
 	}
 }

@@ -13,11 +13,12 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/kardianos/service"
 	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // serviceUnit is the unit of systemd. The files in deploy/systemd are made from it.
@@ -245,14 +246,10 @@ func (n *node) feedWatchdog(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	tick := time.NewTicker(every / 3)
-	defer tick.Stop()
 	for {
 		n.notifySystemd(daemon.SdNotifyWatchdog)
-		select {
-		case <-ctx.Done():
+		if clock.Sleep(ctx, clock.System, every/3) != nil {
 			return nil
-		case <-tick.C:
 		}
 	}
 }

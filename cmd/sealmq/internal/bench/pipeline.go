@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // PipelineLoad is what is measured of the pipeline. The JSON names are an interface: scripts
@@ -238,10 +240,8 @@ func (r *pipelineRun) warmUp(ctx context.Context) (err error) {
 		if err := s.one(time.Now()); err != nil {
 			return fmt.Errorf("submit: %w", err)
 		}
-		select {
-		case <-time.After(drainInterval):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := clock.Sleep(ctx, clock.System, drainInterval); err != nil {
+			return err
 		}
 	}
 	if err := r.drain(ctx, len(s.accepted)); err != nil {

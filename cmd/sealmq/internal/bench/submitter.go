@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // messageID is a UUID.
@@ -90,14 +92,8 @@ func (s *submitter) due(ctx context.Context) (time.Time, bool) {
 	if !at.Before(r.stop) {
 		return at, false
 	}
-	if wait := time.Until(at); wait > 0 {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return at, false
-		}
-	}
-	return at, true
+	wait := time.Until(at)
+	return at, wait <= 0 || clock.Sleep(ctx, clock.System, wait) == nil
 }
 
 // one submits one request.

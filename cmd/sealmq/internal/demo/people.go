@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/api/proxyapi"
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // PortalURL is the portal's address.
@@ -43,10 +44,8 @@ func (d *Demo) Traffic(ctx context.Context) error {
 	}
 	defer closeIdle()
 	for i := 1; ; i++ {
-		select {
-		case <-ctx.Done():
+		if clock.Sleep(ctx, clock.System, rand.N(trafficPause)) != nil {
 			return nil
-		case <-time.After(time.Duration(rand.Int64N(int64(trafficPause)))):
 		}
 		m := proxyapi.Submission{SenderNumber: fmt.Sprintf("+49152%08d", rand.IntN(100_000_000)), MessageID: fmt.Sprintf("parcel-%d", i), MessageBody: "Your parcel has arrived."}
 		// What goes wrong is on the pages too.

@@ -15,6 +15,7 @@ import (
 	"github.com/sealmq/sealmq/api/proxyapi"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 )
@@ -202,10 +203,7 @@ func (d *Demo) submitAll(ctx context.Context) (answered map[string]bool, restart
 				return d.crashWorker(ctx, i)
 			})
 		}
-		select {
-		case <-time.After(time.Until(began.Add(submitTime * time.Duration(i) / pipelineMessages))):
-		case <-ctx.Done():
-		}
+		_ = clock.Sleep(ctx, clock.System, time.Until(began.Add(submitTime*time.Duration(i)/pipelineMessages)))
 		g.Go(func() error {
 			id, err := submitOne(ctx, client, i)
 			ids <- id
@@ -235,10 +233,7 @@ func submitOne(ctx context.Context, client *proxyapi.ClientWithResponses, i int)
 		default:
 			err = fmt.Errorf("the proxy answered %s", r.HTTPResponse.Status)
 		}
-		select {
-		case <-time.After(pollInterval):
-		case <-ctx.Done():
-		}
+		_ = clock.Sleep(ctx, clock.System, pollInterval)
 	}
 	return "", fmt.Errorf("submit a message: %w", err)
 }
@@ -261,8 +256,6 @@ func (d *Demo) countRows(ctx context.Context, answered map[string]bool, r *Pipel
 		return err
 	}
 	defer closeIdle()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
 	for began := time.Now(); time.Since(began) < stallTime; {
 		page, err := searchRows(ctx, client, mainapi.MessageSearch{ClientID: Client, Status: pipeline.Delivered, Limit: 1})
 		if err != nil {
@@ -271,10 +264,8 @@ func (d *Demo) countRows(ctx context.Context, answered map[string]bool, r *Pipel
 		if int(page.Total.Count) >= len(answered) {
 			break
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := clock.Sleep(ctx, clock.System, pollInterval); err != nil {
+			return err
 		}
 	}
 	seen := make(map[string]bool)
