@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -179,13 +176,5 @@ func confirmRevocation(a call, authority *ca.Authority, r ca.Revocation) error {
 	if role := mtls.ReservedRole(r.Name); role != "client" {
 		fmt.Fprintf(w, "%s is the name of the %s itself: what uses it stops working until it has a new certificate\n", printable(r.Name), role)
 	}
-	fmt.Fprint(w, "Its open connections are closed. Type yes to continue: ")
-	answer, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if strings.TrimSpace(answer) != "yes" {
-		return errors.New("nothing was revoked")
-	}
-	return nil
+	return askYes(a.cmd, in, "nothing was revoked", "Its open connections are closed")
 }
