@@ -158,21 +158,17 @@ func (n *node) reportGap(res *ca.Result) {
 
 // maintainCRL refreshes crl/crl.pem once it exists.
 func (n *node) maintainCRL(ctx context.Context) error {
-	if n.authority == nil {
-		<-ctx.Done()
-		return nil
+	if n.authority != nil {
+		n.authority.MaintainCRL(ctx, n.log)
 	}
-	n.authority.MaintainCRL(ctx, n.log)
 	return nil
 }
 
 // shareRevocations keeps several main servers over one database in line.
 func (n *node) shareRevocations(ctx context.Context) error {
-	if n.pipeline.sharing == nil {
-		<-ctx.Done()
-		return nil
+	if n.pipeline.sharing != nil {
+		n.pipeline.sharing.Run(ctx, n.logOf("main"))
 	}
-	n.pipeline.sharing.Run(ctx, n.logOf("main"))
 	return nil
 }
 

@@ -62,7 +62,6 @@ func (c *MailConfig) sender(log *slog.Logger) (*mail.Sender, error) {
 
 func (n *node) sendMails(ctx context.Context) error {
 	if n.pipeline.mail == nil {
-		<-ctx.Done()
 		return nil
 	}
 	return n.pipeline.mail.Run(ctx)

@@ -24,7 +24,6 @@ func (n *node) portalParts() []part {
 			if n.acme != nil {
 				return n.acme.run(ctx)
 			}
-			<-ctx.Done()
 			return nil
 		})}
 }

@@ -88,7 +88,6 @@ func (n *node) renewal(role sealmq.Role) part {
 		if w != nil {
 			w.Run(ctx)
 		}
-		<-ctx.Done()
 		return nil
 	})
 }

@@ -39,11 +39,9 @@ func (n *node) openBrokerView() error {
 
 // viewBroker looks at the broker until ctx ends.
 func (n *node) viewBroker(ctx context.Context) error {
-	if n.pipeline.broker == nil {
-		<-ctx.Done()
-		return nil
+	if n.pipeline.broker != nil {
+		n.pipeline.broker.Run(ctx)
 	}
-	n.pipeline.broker.Run(ctx)
 	return nil
 }
 

@@ -243,7 +243,6 @@ func (n *node) notifySystemd(state string) {
 func (n *node) feedWatchdog(ctx context.Context) error {
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || every <= 0 {
-		<-ctx.Done()
 		return nil
 	}
 	for {
