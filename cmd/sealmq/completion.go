@@ -16,12 +16,13 @@ import (
 // completionTimeout bounds how long a shell waits for names from the broker.
 const completionTimeout = 2 * time.Second
 
-type completer = func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective)
-
 // completeAll gives all commands what a shell completes: names of queues and exchanges from
 // the broker, certificates from the data folder, and the values of flags that have few.
 func completeAll(root *cobra.Command) {
-	flags := map[string]completer{
+	values := func(list ...string) cobra.CompletionFunc {
+		return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)
+	}
+	flags := map[string]cobra.CompletionFunc{
 		"as":       certificateNames,
 		"queue":    brokerNames(queueName),
 		"exchange": brokerNames(exchangeName),
@@ -48,38 +49,29 @@ func completeAll(root *cobra.Command) {
 	}
 }
 
-func values(list ...string) completer {
-	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return list, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
 // certificateNames are the identities, and the certificates with a key in the data folder.
 func certificateNames(cmd *cobra.Command, _ []string, word string) (names []string, _ cobra.ShellCompDirective) {
 	cfg, err := clientConfig(cmd)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	data := cfg.Data
 	people, _ := os.ReadDir(cfg.Identities)
 	for _, p := range people {
 		if _, ok := identityDir(cfg, p.Name()); ok && strings.HasPrefix(p.Name(), word) {
 			names = append(names, p.Name())
 		}
 	}
-	keys, _ := filepath.Glob(filepath.Join(filepath.Dir(ca.In(data).Key(ca.AdminName)), "*.key"))
+	keys, _ := filepath.Glob(filepath.Join(ca.In(cfg.Data).Certs(), "*.key"))
 	for _, key := range keys {
-		if name := strings.TrimSuffix(filepath.Base(key), ".key"); strings.HasPrefix(name, word) {
-			if _, err := os.Stat(ca.In(data).Cert(name)); err == nil {
-				names = append(names, name)
-			}
+		if name := strings.TrimSuffix(filepath.Base(key), ".key"); strings.HasPrefix(name, word) && exists(ca.In(cfg.Data).Cert(name)) {
+			names = append(names, name)
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // brokerNames asks the broker with the flags that are typed already.
-func brokerNames(kind string) completer {
+func brokerNames(kind string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, word string) (names []string, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()

@@ -198,21 +198,19 @@ func warnOfReaders(cmd *cobra.Command, s settings) {
 	if runtime.GOOS == "windows" {
 		return
 	}
-	warn := func(path, what string) {
+	warn := func(key string) {
+		path := s.from[key]
+		if path != s.file && strings.HasPrefix(path, envFile) {
+			path = envFile // without the line
+		} else if path != s.file {
+			return
+		}
 		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
-			notef(cmd, "other users can read %s, which has %s: run chmod 600 %s", path, what, shellWord(path))
+			notef(cmd, "other users can read %s, which has the password of %s: run chmod 600 %s", path, key, shellWord(path))
 		}
 	}
-	if from := s.from["main.database"]; s.Main.Database != hideURL(s.Main.Database) {
-		if from == s.file {
-			warn(s.file, "the password of main.database")
-		} else if strings.HasPrefix(from, envFile) {
-			warn(envFile, "the password of main.database")
-		}
+	if s.Main.Database != hideURL(s.Main.Database) {
+		warn("main.database")
 	}
-	if from := s.from["redis.password"]; from == s.file {
-		warn(s.file, "the password of redis.password")
-	} else if strings.HasPrefix(from, envFile) {
-		warn(envFile, "the password of redis.password")
-	}
+	warn("redis.password")
 }

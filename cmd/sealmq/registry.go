@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/x509"
 	"encoding/pem"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
+	"github.com/sealmq/sealmq/internal/cached"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/trust"
@@ -96,17 +96,10 @@ const crlLookEvery = time.Minute
 
 // crlCollector shows until when the CRL for other programs is good.
 func (n *node) crlCollector() prometheus.Collector {
-	var mu sync.Mutex
-	var read time.Time
-	var until float64
+	var until cached.Value[float64]
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sealmq_crl_next_update_timestamp_seconds",
 		Help: "Until when the CRL in the data folder is good, in seconds since 1970; 0 if there is none."}, func() float64 {
-		mu.Lock()
-		defer mu.Unlock()
-		if time.Since(read) > crlLookEvery {
-			read, until = time.Now(), crlUntil(ca.In(n.cfg.Data).CRL)
-		}
-		return until
+		return until.Get(crlLookEvery, func() (float64, error) { return crlUntil(ca.In(n.cfg.Data).CRL), nil })
 	})
 }
 

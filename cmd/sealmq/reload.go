@@ -17,6 +17,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -164,9 +165,9 @@ func (n *node) reload(why string) reloadAnswer {
 	if err == nil {
 		err = n.checkReload(now.Config)
 	}
-	limits := n.cfg.Server
+	var limits listener.Limits
 	if err == nil && n.server != nil {
-		limits, err = n.allowedConnections(now.Server)
+		limits, err = n.connectionLimits(now.Server)
 	}
 	newKeys := false
 	if err == nil && n.has("main") { // the last, because it acts at once
@@ -199,7 +200,7 @@ func (n *node) reload(why string) reloadAnswer {
 		p.SetRate(httpkit.Rate{PerSecond: now.Proxy.Rate, Burst: now.Proxy.Burst})
 	}
 	if n.server != nil {
-		n.server.SetConnections(limits.MaxConnections, limits.MaxConnectionsPerIdentity)
+		n.server.SetConnections(limits.Connections, limits.ConnectionsPerIdentity)
 	}
 	n.log.Info("the configuration was read again", "reason", why, "changed", a.Changed)
 	if len(a.Restart) > 0 {
@@ -225,13 +226,6 @@ func (n *node) checkReload(now Config) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-// allowedConnections lowers limits of connections to what the system allows.
-func (n *node) allowedConnections(s ServerConfig) (ServerConfig, error) {
-	l, err := n.connectionLimits(s)
-	s.MaxConnections, s.MaxConnectionsPerIdentity = l.Connections, l.ConnectionsPerIdentity
-	return s, err
 }
 
 // keyFiles are the files of keys for records, with the salt of the earlier system.
