@@ -7,12 +7,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,7 +62,15 @@ func newCertShowCmd() *cobra.Command {
 		if a.asJSON {
 			return printJSON(a.out, infos)
 		}
-		return printCertificates(a.out, infos)
+		for i, c := range infos {
+			if i > 0 {
+				fmt.Fprintln(a.out)
+			}
+			if err := c.facts().print(a.out, ""); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
@@ -107,10 +114,7 @@ func describe(c *x509.Certificate) certInfo {
 		Subject: c.Subject.String(), Issuer: c.Issuer.String(), Serial: mtls.Serial(c),
 		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), Expired: time.Now().After(c.NotAfter),
 		Authority: c.IsCA, Key: keyName(c.PublicKey), Signature: c.SignatureAlgorithm.String(),
-		Version: c.Version, SHA256: mtls.Fingerprint(c),
-	}
-	if h := hostsOf(c); h != "" {
-		info.Hosts = strings.Split(h, ", ")
+		Version: c.Version, SHA256: mtls.Fingerprint(c), Hosts: hostsOf(c),
 	}
 	var err error
 	if info.Client, info.Role, err = mtls.Profile(c); err != nil {
@@ -119,47 +123,25 @@ func describe(c *x509.Certificate) certInfo {
 	return info
 }
 
-func printCertificates(w io.Writer, infos []certInfo) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for i, c := range infos {
-		if i > 0 {
-			fmt.Fprintln(tw)
-		}
-		line := func(name, value string) {
-			if value != "" {
-				fmt.Fprintf(tw, "%s\t%s\n", name, printable(value))
-			}
-		}
-		until := stampText(c.NotAfter)
-		if c.Expired {
-			until += " (expired)"
-		}
-		line("subject", c.Subject)
-		line("client", c.Client)
-		line("role", string(c.Role))
-		line("profile", c.ProfileErr)
-		if c.Authority {
-			line("authority", "yes")
-		}
-		line("hosts", strings.Join(c.Hosts, ", "))
-		line("issuer", c.Issuer)
-		line("serial", c.Serial)
-		line("from", stampText(c.NotBefore))
-		line("until", until)
-		line("key", c.Key)
-		line("signature", c.Signature)
-		line("version", fmt.Sprintf("X.509 v%d", c.Version))
-		line("sha256", c.SHA256)
+func (c certInfo) facts() *table {
+	until, authority := stampText(c.NotAfter), ""
+	if c.Expired {
+		until += " (expired)"
 	}
-	return tw.Flush()
+	if c.Authority {
+		authority = "yes"
+	}
+	return factsTable("subject", c.Subject, "client", c.Client, "role", string(c.Role), "profile", c.ProfileErr, "authority", authority,
+		"hosts", strings.Join(c.Hosts, ", "), "issuer", c.Issuer, "serial", c.Serial, "from", stampText(c.NotBefore), "until", until,
+		"key", c.Key, "signature", c.Signature, "version", fmt.Sprintf("X.509 v%d", c.Version), "sha256", c.SHA256)
 }
 
-func hostsOf(c *x509.Certificate) string {
-	hosts := append([]string(nil), c.DNSNames...)
+func hostsOf(c *x509.Certificate) []string {
+	hosts := slices.Clone(c.DNSNames)
 	for _, ip := range c.IPAddresses {
 		hosts = append(hosts, ip.String())
 	}
-	return strings.Join(hosts, ", ")
+	return hosts
 }
 
 func keyName(public any) string {

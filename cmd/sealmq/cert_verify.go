@@ -89,11 +89,9 @@ func verifyCertificate(cfg Config, certs []*x509.Certificate, now time.Time) ([]
 		checks = append(checks, c)
 	}
 	chains, err := chainsOf(certs, append(roots, authorities(p.Root)...), authorities(p.Intermediate), now)
-	var chain []*x509.Certificate
+	chain := []*x509.Certificate{leaf}
 	if err == nil {
 		chain = chains[0]
-	} else {
-		chain = []*x509.Certificate{leaf}
 	}
 	add("signature", err, "signed by %s", leaf.Issuer)
 
@@ -151,10 +149,8 @@ func recordCheck(cfg Config, leaf *x509.Certificate) certCheck {
 		case h.Serial == mtls.Serial(leaf) && slices.ContainsFunc(signers, func(s *x509.Certificate) bool {
 			return h.Signer == mtls.Issuer(s) && leaf.CheckSignatureFrom(s) == nil
 		}):
-			return certCheck{c.Name, checkFailed, errOtherRecord.Error()}
+			return certCheck{c.Name, checkFailed, "another certificate with this serial number is on record"}
 		}
 	}
 	return c
 }
-
-var errOtherRecord = errors.New("another certificate with this serial number is on record")

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,10 +64,8 @@ make a new intermediate, and for "sealmq cert issue --direct".`,
 }
 
 func parseKeyType(s string) (ca.KeyType, error) {
-	for _, t := range ca.KeyTypes {
-		if s == string(t) {
-			return t, nil
-		}
+	if t := ca.KeyType(s); slices.Contains(ca.KeyTypes, t) {
+		return t, nil
 	}
 	return "", usagef("--key-type: %q is neither ecdsa nor rsa", s)
 }
@@ -100,21 +97,21 @@ func printSetup(w io.Writer, res *ca.Result) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(tw, "root\t%s\tuntil %s\n", p.Root, day(res.Authority.Root().NotAfter))
-	fmt.Fprintf(tw, "for every peer\t%s\ta copy of the root\n", p.CA)
+	t := &table{}
+	t.add("root", p.Root, "until "+day(res.Authority.Root().NotAfter))
+	t.add("for every peer", p.CA, "a copy of the root")
 	for _, name := range []string{ca.ServerName, ca.AdminName} {
 		cert, err := firstCertificate(p.Cert(name))
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(tw, "%s\t%s\tuntil %s", name, p.Cert(name), day(cert.NotAfter))
-		if h := hostsOf(cert); h != "" {
-			fmt.Fprintf(tw, ", for %s", h)
+		until := "until " + day(cert.NotAfter)
+		if h := hostsOf(cert); len(h) > 0 {
+			until += ", for " + strings.Join(h, ", ")
 		}
-		fmt.Fprintln(tw)
+		t.add(name, p.Cert(name), until)
 	}
-	return tw.Flush()
+	return t.print(w, "")
 }
 
 // printExpired names the certificates of clients that are not valid any more.

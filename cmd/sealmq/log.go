@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,9 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/internal/logfile"
-	"github.com/sealmq/sealmq/internal/metrics"
 )
 
 // nodeLogs are the logs of a node: the console, and a file for each of its roles. They must be
@@ -91,24 +88,14 @@ func (l *nodeLogs) setLevel(text string) {
 	}
 }
 
-// status is a check of health: the first log that has trouble.
-func (l *nodeLogs) status() (metrics.Status, string) {
+// trouble says what is wrong with the first log that has trouble.
+func (l *nodeLogs) trouble() string {
 	for _, s := range slices.Backward(l.sinks) {
-		if status, reason := s.status(); status != metrics.OK {
-			return status, reason
+		if why := s.trouble(); why != "" {
+			return why
 		}
 	}
-	return metrics.OK, ""
-}
-
-// health is status for the HTTPS listeners.
-func (l *nodeLogs) health() httpkit.Check {
-	return httpkit.Check{Name: "log", Run: func(context.Context) httpkit.Finding {
-		if status, reason := l.status(); status != metrics.OK {
-			return httpkit.Finding{Level: httpkit.Degraded, Reason: reason}
-		}
-		return httpkit.Finding{}
-	}}
+	return ""
 }
 
 // register adds the metrics of a role's logs.

@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/internal/metrics"
 )
 
 // Log lines that wait for their sink are bounded in number and size.
@@ -141,21 +140,21 @@ func (s *logSink) close() {
 	}
 }
 
-// status is a check of health. A file stays degraded until a line can be written, the console for a
+// trouble is a check of health. A file stays degraded until a line can be written, the console for a
 // while.
-func (s *logSink) status() (metrics.Status, string) {
+func (s *logSink) trouble() string {
 	n := s.dropped.Load()
 	recent := n > 0 && time.Since(time.Unix(0, s.lastDrop.Load())) <= dropShown
 	why := s.failure.Load()
 	switch {
 	case s.name != consoleLog && why != nil:
-		return metrics.Degraded, fmt.Sprintf("%s: %s; %d log lines were dropped", s.name, *why, n)
+		return fmt.Sprintf("%s: %s; %d log lines were dropped", s.name, *why, n)
 	case recent && s.name != consoleLog:
-		return metrics.Degraded, fmt.Sprintf("%s: %d log lines were dropped", s.name, n)
+		return fmt.Sprintf("%s: %d log lines were dropped", s.name, n)
 	case recent:
-		return metrics.Degraded, fmt.Sprintf("%d log lines were dropped: nobody reads the log", n)
+		return fmt.Sprintf("%d log lines were dropped: nobody reads the log", n)
 	}
-	return metrics.OK, ""
+	return ""
 }
 
 func (s *logSink) collector() prometheus.Collector {

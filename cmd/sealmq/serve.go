@@ -388,12 +388,12 @@ func (n *node) openMetrics() error {
 		metrics.CertificateFile{Name: "authority", Path: n.files.CA})
 	registry := n.registryOf("broker")
 	registry.MustRegister(certs, metrics.NewQueues(n.engine.Queues, n.cfg.Metrics.MaxQueueSeries))
-	logs := metrics.Check{Name: "log", Run: n.logs.status}
+	logs := statusOf("log", n.logs.trouble)
 	var err error
 	n.metrics, err = metrics.Listen(metrics.Config{
 		Addr: n.cfg.Metrics.Addr, Component: "broker", Registry: registry, Log: n.logOf("broker"),
 		Live:  []metrics.Check{{Name: "store", Run: n.storeStatus}, logs},
-		Ready: []metrics.Check{{Name: "store", Run: n.storeReady}, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}, {Name: "clock", Run: n.clockStatus}, {Name: "renewal", Run: n.renewalStatus}, logs},
+		Ready: []metrics.Check{{Name: "store", Run: n.storeReady}, certs.Check(nil), {Name: "revocation", Run: n.revocationStatus}, statusOf("clock", n.clockTrouble), {Name: "renewal", Run: n.renewalStatus}, logs},
 	})
 	return cannotListen("broker", "metrics.addr", err)
 }

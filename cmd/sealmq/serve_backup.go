@@ -11,7 +11,6 @@ import (
 	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/engine/local"
 	"github.com/sealmq/sealmq/internal/backup"
-	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline/mainserver"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
@@ -94,14 +93,4 @@ func (n *node) auditBackup(event string, severity records.Severity, details map[
 	if err != nil {
 		n.logOf("main").Error("a backup is not in the database's audit table", "event", event, "error", err)
 	}
-}
-
-// backupHealth shows a backup that failed, or is overdue.
-func (n *node) backupHealth() httpkit.Check {
-	return httpkit.Check{Name: "backup", Run: func(context.Context) httpkit.Finding {
-		if why := n.backups.Health(); why != "" {
-			return httpkit.Finding{Level: httpkit.Degraded, Reason: why}
-		}
-		return httpkit.Finding{}
-	}}
 }

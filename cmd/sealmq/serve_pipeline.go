@@ -318,7 +318,7 @@ func (n *node) openMainListener() error {
 		Refused: n.pipeline.refused, Sharing: n.pipeline.sharing, HandshakeFailed: n.refusedAt("main"),
 		AuditChain: func() (auditfile.Chain, error) { return auditfile.Verify(n.auditPath()) },
 		LogLevel:   levelOfLogs{n}, Backups: n.backups,
-		Checks: append(n.redisChecks(sealmq.RoleServer), n.clockCheck(), n.logs.health(), n.backupHealth()), Version: buildVersion().Version, Log: n.logOf("main")})
+		Checks: append(n.redisChecks(sealmq.RoleServer), healthOf("clock", n.clockTrouble), healthOf("log", n.logs.trouble), healthOf("backup", n.backups.Health)), Version: buildVersion().Version, Log: n.logOf("main")})
 	if err != nil {
 		return err
 	}
@@ -392,7 +392,7 @@ func (n *node) openProxy() error {
 	}
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
 		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
-		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Denied: n.deniedAt("proxy"), Refused: n.refusedAt("proxy"), Checks: append(n.redisChecks(sealmq.RoleProxy), httpkit.Check{Name: "revocations", Run: n.revocationHealth}, n.clockCheck(), httpkit.Check{Name: "renewal", Run: n.renewalHealth}, n.logs.health()),
+		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Denied: n.deniedAt("proxy"), Refused: n.refusedAt("proxy"), Checks: append(n.redisChecks(sealmq.RoleProxy), httpkit.Check{Name: "revocations", Run: n.revocationHealth}, healthOf("clock", n.clockTrouble), httpkit.Check{Name: "renewal", Run: n.renewalHealth}, healthOf("log", n.logs.trouble)),
 		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),
 		Version: buildVersion().Version, Registry: n.registryOf("proxy"), Log: n.logOf("proxy"),
@@ -456,8 +456,8 @@ func (n *node) openWorker() error {
 func (n *node) openWorkerPages() (err error) {
 	registry := n.registryOf("worker")
 	registry.MustRegister(n.pipeline.worker.Metrics())
-	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.logOf("worker"), Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}, {Name: "clock", Run: n.clockStatus}, {Name: "renewal", Run: n.renewalStatus},
-		{Name: "log", Run: n.logs.status}, {Name: "redis_persistence", Run: n.redisStatus}},
+	cfg := metrics.Config{Addr: n.cfg.Worker.Addr, Component: "worker", Registry: registry, Log: n.logOf("worker"), Ready: []metrics.Check{{Name: "worker", Run: n.workerStatus}, {Name: "revocation", Run: n.revocationStatus}, statusOf("clock", n.clockTrouble), {Name: "renewal", Run: n.renewalStatus},
+		statusOf("log", n.logs.trouble), statusOf("redis_persistence", n.redisTrouble)},
 		Health: http.HandlerFunc(n.workerHealth)}
 	for range maxWorkerPorts {
 		if n.pipeline.workerPages, err = metrics.Listen(cfg); !errors.Is(err, syscall.EADDRINUSE) {

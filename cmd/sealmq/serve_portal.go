@@ -39,7 +39,7 @@ func (n *node) openPortal() error {
 	if err != nil {
 		return fmt.Errorf("portal.trusted_networks: %w", err)
 	}
-	checks := []httpkit.Check{{Name: "renewal", Run: n.renewalHealth}, n.clockCheck()}
+	checks := []httpkit.Check{{Name: "renewal", Run: n.renewalHealth}, healthOf("clock", n.clockTrouble)}
 	if n.acme, err = openACME(&c, n.cfg.Data, n.logOf("portal")); err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
-	"github.com/sealmq/sealmq/internal/metrics"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/redisqueue"
@@ -130,14 +129,12 @@ func (n *node) redisChecks(role sealmq.Role) []httpkit.Check {
 	}}}
 }
 
-// redisStatus is redisChecks for the pages of the worker.
-func (n *node) redisStatus() (metrics.Status, string) {
+// redisTrouble is redisChecks for the pages of the worker.
+func (n *node) redisTrouble() string {
 	if q := n.pipeline.redis[sealmq.RoleWorker]; q != nil {
-		if trouble := q.Status().Trouble; trouble != "" {
-			return metrics.Degraded, trouble
-		}
+		return q.Status().Trouble
 	}
-	return metrics.OK, ""
+	return ""
 }
 
 // checkServer asks the server, which may be away.
