@@ -71,7 +71,7 @@ func (f *benchPipelineFlags) run(a call) (err error) {
 	if err := notZero(a.cmd, "connections", "batch", "size", "duration"); err != nil {
 		return err
 	}
-	if err := bench.CheckPipeline(&f.PipelineOptions); err != nil {
+	if err := f.Validate(); err != nil {
 		return usage(err, "")
 	}
 	if !a.asJSON {

@@ -36,7 +36,7 @@ func (r *Run) MeasureIdle(ctx context.Context, n int) (res *IdleResult, err erro
 	if err := r.Setup(ctx); err != nil {
 		return nil, fmt.Errorf("set up: %w", err)
 	}
-	before, err := r.sample(ctx)
+	before, err := sampleOf(ctx, r.opts.Sample, "broker")
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (r *Run) MeasureIdle(ctx context.Context, n int) (res *IdleResult, err erro
 	if err := clock.Sleep(ctx, clock.System, idleSettle); err != nil {
 		return nil, err
 	}
-	after, err := r.sample(ctx)
+	after, err := sampleOf(ctx, r.opts.Sample, "broker")
 	if err != nil {
 		return nil, err
 	}

@@ -137,7 +137,7 @@ type measurement struct {
 func (r *Run) begin(ctx context.Context) (*measurement, error) {
 	m := &measurement{run: r, result: &Result{Load: r.opts.Load}, sent: r.sent(), confirm: r.confirmed()}
 	var err error
-	if m.before, err = r.sample(ctx); err != nil {
+	if m.before, err = sampleOf(ctx, r.opts.Sample, "broker"); err != nil {
 		return nil, err
 	}
 	if r.opts.Phase != Drain {
@@ -181,7 +181,7 @@ func (m *measurement) end(ctx context.Context) (*Result, error) {
 		}
 	}
 	cpu := processCPU() - m.clientCPU
-	after, err := r.sample(ctx)
+	after, err := sampleOf(ctx, r.opts.Sample, "broker")
 	if err != nil {
 		return nil, err
 	}
@@ -248,15 +248,15 @@ func (r *Run) quantiles(res *Result) {
 	res.EndToEndP50, res.EndToEndP99, res.EndToEnd999 = q.P50, q.P99, q.P999
 }
 
-func (r *Run) sample(ctx context.Context) (Sample, error) {
-	if r.opts.Sample == nil {
-		return Sample{}, nil
+// sampleOf reads metrics, if there are any.
+func sampleOf(ctx context.Context, read func(context.Context) (Sample, error), whose string) (s Sample, err error) {
+	if read == nil {
+		return s, nil
 	}
-	s, err := r.opts.Sample(ctx)
-	if err != nil {
-		return s, fmt.Errorf("read the broker's metrics: %w", err)
+	if s, err = read(ctx); err != nil {
+		err = fmt.Errorf("read the %s's metrics: %w", whose, err)
 	}
-	return s, nil
+	return s, err
 }
 
 // Failed is an error if the broker broke a promise, or nil.

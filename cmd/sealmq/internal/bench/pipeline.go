@@ -103,7 +103,8 @@ func (r *PipelineResult) Failed() error {
 	return fmt.Errorf("of %d submitted messages %d are lost, and %d are stored twice", r.Submitted, r.Lost, r.Duplicates)
 }
 
-func (o *PipelineOptions) validate() error {
+// Validate completes options and reports what is wrong with their numbers.
+func (o *PipelineOptions) Validate() error {
 	o.Connections, o.Batch, o.Size = cmp.Or(o.Connections, DefaultConnections), cmp.Or(o.Batch, 1), cmp.Or(o.Size, DefaultTextSize)
 	o.Duration, o.Stall = cmp.Or(o.Duration, DefaultDuration), cmp.Or(o.Stall, DefaultStall)
 	if o.Progress == nil {
@@ -138,13 +139,10 @@ type pipelineRun struct {
 	before     int // delivered rows before the run
 }
 
-// CheckPipeline completes options and reports what is wrong with their numbers.
-func CheckPipeline(o *PipelineOptions) error { return o.validate() }
-
 // MeasurePipeline submits messages, waits until all are delivered, and compares the rows
 // with what was answered.
 func MeasurePipeline(ctx context.Context, o PipelineOptions) (*PipelineResult, error) {
-	if err := o.validate(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	r := &pipelineRun{PipelineOptions: o}
@@ -163,7 +161,7 @@ func MeasurePipeline(ctx context.Context, o PipelineOptions) (*PipelineResult, e
 	if err := r.warmUp(ctx); err != nil {
 		return nil, err
 	}
-	sample, err := r.sample(ctx)
+	sample, err := sampleOf(ctx, r.Sample, "node")
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +178,7 @@ func MeasurePipeline(ctx context.Context, o PipelineOptions) (*PipelineResult, e
 	if err := r.drain(ctx, r.submitted()); err != nil {
 		return nil, err
 	}
-	after, err := r.sample(ctx)
+	after, err := sampleOf(ctx, r.Sample, "node")
 	if err != nil {
 		return nil, err
 	}
@@ -199,17 +197,6 @@ func MeasurePipeline(ctx context.Context, o PipelineOptions) (*PipelineResult, e
 		res.ClientCPU = float64(cpu.Microseconds()) / n
 	}
 	return res, nil
-}
-
-func (r *pipelineRun) sample(ctx context.Context) (Sample, error) {
-	if r.Sample == nil {
-		return Sample{}, nil
-	}
-	s, err := r.Sample(ctx)
-	if err != nil {
-		return s, fmt.Errorf("read the node's metrics: %w", err)
-	}
-	return s, nil
 }
 
 // submit runs all connections until the time is over.
@@ -269,28 +256,7 @@ const drainInterval = 100 * time.Millisecond
 // drain waits until n messages of the run are delivered, or until none has been for the stall
 // time.
 func (r *pipelineRun) drain(ctx context.Context, n int) error {
-	want := r.before + n
-	tick := time.NewTicker(drainInterval)
-	defer tick.Stop()
-	last, lastChange := 0, time.Now()
-	for {
-		got, err := r.Delivered(ctx)
-		switch {
-		case err != nil:
-			return err
-		case got >= want:
-			return nil
-		case got != last:
-			last, lastChange = got, time.Now()
-		case time.Since(lastChange) > r.Stall:
-			return nil // what is missing counts as lost
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return reach(ctx, drainInterval, r.Stall, r.before+n, func() (int, error) { return r.Delivered(ctx) })
 }
 
 // judge compares the rows with the answers. A row that no answer told of is a duplicate. A

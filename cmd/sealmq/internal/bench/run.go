@@ -22,6 +22,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // Run is one measurement: its queues, its connections, and the messages sent and received.
@@ -164,24 +165,25 @@ const pollInterval = time.Millisecond
 // Drain waits until every confirmed message has arrived, or until no
 // message has arrived for the stall time.
 func (r *Run) Drain(ctx context.Context) error {
-	want := r.confirmed()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	last, lastChange := r.counts.delivered.Load(), time.Now()
-	for {
-		got := r.counts.delivered.Load()
+	return reach(ctx, pollInterval, r.opts.Stall, r.confirmed(), func() (uint64, error) { return r.counts.delivered.Load(), nil })
+}
+
+// reach waits until count is at least want, or until it has not changed for the stall time: what is
+// missing counts as lost.
+func reach[N int | uint64](ctx context.Context, every, stall time.Duration, want N, count func() (N, error)) error {
+	var last N
+	for since := time.Now(); ; {
+		got, err := count()
 		switch {
-		case got >= want:
-			return nil
+		case err != nil || got >= want:
+			return err
 		case got != last:
-			last, lastChange = got, time.Now()
-		case time.Since(lastChange) > r.opts.Stall:
-			return nil // missing messages count as lost
+			last, since = got, time.Now()
+		case time.Since(since) > stall:
+			return nil
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := clock.Sleep(ctx, clock.System, every); err != nil {
+			return err
 		}
 	}
 }
