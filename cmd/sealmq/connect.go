@@ -287,7 +287,6 @@ func explain(err error) error {
 		name      x509.HostnameError
 		remote    *net.OpError
 		dates     x509.CertificateInvalidError
-		explained *hintError
 		hinted    interface{ Hint() string }
 		notTLS    tls.RecordHeaderError
 		dnsFailed *net.DNSError
@@ -298,8 +297,6 @@ func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &explained):
-		return err
 	case errors.As(err, &hinted) && hinted.Hint() != "":
 		return err
 	case errors.As(err, &dates) && dates.Reason == x509.Expired:

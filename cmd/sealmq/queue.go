@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -66,12 +67,7 @@ func newQueueShowCmd() *cobra.Command {
 }
 
 // ownerText names the owner of a queue or an exchange.
-func ownerText(owner string) string {
-	if owner == "" {
-		return "(administrators)"
-	}
-	return owner
-}
+func ownerText(owner string) string { return cmp.Or(owner, "(administrators)") }
 
 func oldestText(t time.Time) string {
 	if t.IsZero() {

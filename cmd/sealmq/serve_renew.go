@@ -16,26 +16,12 @@ import (
 
 // renewals are the roles whose certificates renew by themselves. One role may be asked for its
 // health while another is being started.
-type renewals struct {
-	mu sync.Mutex
-	of map[sealmq.Role]*enroll.Watcher
-}
-
-func (r *renewals) add(role sealmq.Role, w *enroll.Watcher) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.of == nil {
-		r.of = make(map[sealmq.Role]*enroll.Watcher)
-	}
-	r.of[role] = w
-}
+type renewals struct{ of sync.Map } // from sealmq.Role to *enroll.Watcher
 
 // status is zero for a role whose certificate does not renew by itself.
 func (r *renewals) status(role sealmq.Role) (s enroll.Status) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if w := r.of[role]; w != nil {
-		s = w.Status()
+	if w, ok := r.of.Load(role); ok {
+		s = w.(*enroll.Watcher).Status()
 	}
 	return s
 }
@@ -82,7 +68,7 @@ func (n *node) renewal(role sealmq.Role) part {
 			server = n.cfg.Pipeline.mainURL()
 		}
 		w = &enroll.Watcher{Files: files, Server: server, Log: n.roleLog(role)}
-		n.renewals.add(role, w)
+		n.renewals.of.Store(role, w)
 		return nil
 	}, func(ctx context.Context) error {
 		if w != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -147,12 +148,7 @@ func plural[N ~int | ~int64 | ~uint64](n N, noun string) string {
 }
 
 // orDash replaces an empty cell.
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
+func orDash(s string) string { return cmp.Or(s, "-") }
 
 func stampText(t time.Time) string {
 	if t.IsZero() {
