@@ -192,6 +192,29 @@ func TestRevokedNameIsIssuedAgain(t *testing.T) {
 	}
 }
 
+// TestNameRevokedInAnyFormIsIssuedAgain: the list in force, also of a process that runs, lets
+// the new certificate in, in whatever form the file revokes the name.
+func TestNameRevokedInAnyFormIsIssuedAgain(t *testing.T) {
+	for _, text := range []string{
+		"alice\n",
+		"Certificate: alice\nReason: stolen\n===\n",
+		"Certificate: alice\nsha1 Fingerprint=01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67\n===\n",
+		`{"scope":"cn","client_id":"alice"}` + "\n",
+	} {
+		o := newOffice(t)
+		o.fs.Put("data/crl/revoked.pem", []byte(text))
+		running, err := o.Revocations(false, nil)
+		if err != nil || !running.RevokesName("alice") {
+			t.Fatalf("%q revokes nothing: %v", text, err)
+		}
+		o.wantRevoked(o.issue(ca.Request{Name: "alice"}), false)
+		running.Refresh()
+		if err := running.Err(); err != nil || running.RevokesName("alice") {
+			t.Errorf("%q is in force still: %v", text, err)
+		}
+	}
+}
+
 // TestRestoredFolder: a backup from before a revocation takes nothing back.
 func TestRestoredFolder(t *testing.T) {
 	o := newOffice(t)

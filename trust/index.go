@@ -163,7 +163,12 @@ func (x *index) find(c Certificate) (found *Entry) {
 
 // revokesName reports whether every certificate of a name is revoked.
 func (x *index) revokesName(name string) bool {
-	return slices.ContainsFunc(x.names[name], func(e *Entry) bool { return e.IssuedBefore.IsZero() })
+	return slices.ContainsFunc(x.names[name], func(e *Entry) bool { return e.revokesName(name) })
+}
+
+// revokesName reports whether e revokes every certificate of a name, future ones included.
+func (e *Entry) revokesName(name string) bool {
+	return e.Scope == ScopeName && e.Name == name && e.IssuedBefore.IsZero()
 }
 
 // equal reports whether both revoke the same.

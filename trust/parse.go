@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -62,8 +63,16 @@ const (
 type parser struct {
 	parsed
 	authorities Authorities
-	lines       []string
-	at          int // the number of the line that is read next
+	lines       []string // with their ends
+	at          int      // the number of the line that is read next
+}
+
+func newParser(text string, authorities Authorities) *parser {
+	return &parser{
+		parsed:      parsed{crls: make(map[string]*big.Int), unended: text != "" && !strings.HasSuffix(text, "\n")},
+		authorities: authorities,
+		lines:       slices.Collect(strings.Lines(text)),
+	}
 }
 
 // parseList reads a file. The error says why it cannot be used.
@@ -72,9 +81,7 @@ func parseList(data []byte, authorities Authorities) (*parsed, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parser{parsed: parsed{crls: make(map[string]*big.Int)}, authorities: authorities}
-	p.unended = text != "" && !strings.HasSuffix(text, "\n")
-	p.lines = strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	p := newParser(text, authorities)
 	for p.at < len(p.lines) {
 		if err := p.line(); err != nil {
 			return nil, err

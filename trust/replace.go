@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -16,7 +17,8 @@ import (
 // ReplaceName takes a name out of a file in which it is revoked as a whole, and puts blocks
 // for some of its certificates in its place, so that others of the name are good. It replaces
 // the file in one step, in its encoding, and changes no other line. It does nothing if there
-// is no such file or line.
+// is no such file or line. A record with a number is an error: a list that lacks it would be
+// refused.
 func ReplaceName(fs durable.FS, file, name string, certificates []Entry) error {
 	data, err := durable.ReadFile(fs, file, MaxListBytes)
 	if durable.IsNotExist(err) {
@@ -33,9 +35,15 @@ func ReplaceName(fs durable.FS, file, name string, certificates []Entry) error {
 	if strings.Contains(text, "\r\n") {
 		end = "\r\n"
 	}
-	changed, ok := replaceName(text, name, blocks(certificates, end))
-	if !ok {
+	changed, err := replaceName(text, name, blocks(certificates, end))
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	if changed == text {
 		return nil
+	}
+	if strings.TrimSpace(changed) == "" { // an empty file would be taken for a damaged one
+		changed = "# nothing is revoked here any more" + end
 	}
 	if data, err = encodeText(changed, data); err != nil {
 		return err
@@ -43,52 +51,28 @@ func ReplaceName(fs durable.FS, file, name string, certificates []Entry) error {
 	return durable.WriteFile(fs, file, data, 0o600)
 }
 
-// replaceName works on a text that may have no end of its last line.
-func replaceName(text, name, blocks string) (changed string, ok bool) {
-	var out, block strings.Builder
-	replace := func() {
-		if !ok {
-			out.WriteString(blocks)
+// replaceName puts blocks in the place of the first entry that revokes the whole name, and
+// removes the others.
+func replaceName(text, name, blocks string) (changed string, err error) {
+	var out strings.Builder
+	p := newParser(text, nil)
+	for p.at < len(p.lines) {
+		at, read := p.at, len(p.entries)
+		if err := p.line(); err != nil {
+			return "", err
 		}
-		ok = true
-	}
-	var inPEM bool
-	var e Entry // of the block that is being read
-	for line := range strings.Lines(text) {
-		plain := strings.TrimSpace(strings.TrimPrefix(line, "\ufeff"))
-		inPEM = inPEM && !strings.HasPrefix(plain, "-----END ") || strings.HasPrefix(plain, "-----BEGIN ")
-		key := blockKey(plain)
+		i := slices.IndexFunc(p.entries[read:], func(e Entry) bool { return e.revokesName(name) })
 		switch {
-		case inPEM:
-			out.WriteString(line)
-		case block.Len() > 0 && isRule(plain):
-			block.WriteString(line)
-			if e.Name == name && e.Serial == "" && e.Fingerprint == "" {
-				replace()
-			} else {
-				out.WriteString(block.String())
-			}
-			block.Reset()
-			e = Entry{}
-		case block.Len() > 0 || key != "":
-			block.WriteString(line)
-			_, value, _ := strings.Cut(plain, strings.TrimSpace(key[max(0, len(key)-1):]))
-			switch key {
-			case "certificate:":
-				e.Name = strings.TrimSpace(value)
-			case "serial:":
-				e.Serial = SerialForm(value)
-			case "fingerprint=":
-				e.Fingerprint = HexForm(value)
-			}
-		case plain == name:
-			replace()
+		case i < 0:
+			out.WriteString(strings.Join(p.lines[at:p.at], ""))
+		case p.entries[read+i].Version > 0:
+			return "", fmt.Errorf("line %d has a number of another authority's ledger; issue the certificate there", p.at)
 		default:
-			out.WriteString(line)
+			out.WriteString(blocks)
+			blocks = ""
 		}
 	}
-	out.WriteString(block.String())
-	return out.String(), ok
+	return out.String(), nil
 }
 
 // blocks are entries in the form of the file.

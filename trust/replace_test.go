@@ -24,7 +24,9 @@ func TestReplaceName(t *testing.T) {
 		"Reason: stolen\nRevoked: 2026-01-02T03:04:05Z\n========================================\n"
 	windows := strings.ReplaceAll(block, "\n", "\r\n")
 	byName, bySerial := "Certificate: alice\nReason: x\n===\n", "Certificate: alice\nSerial: 7\n===\n"
-	crl := "-----BEGIN X509 CRL-----\nalice\n-----END X509 CRL-----\n"
+	bySHA1 := "Certificate: alice\nsha1 Fingerprint=01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67\n===\n"
+	record, until := `{"scope":"cn","client_id":"alice"}`, `{"scope":"cn","client_id":"alice","issued_before":"2026-01-02T03:04:05Z"}`
+	pem := "-----BEGIN CERTIFICATE-----\nalice\nabc\n-----END CERTIFICATE-----\n"
 	for _, tc := range []struct{ name, before, after string }{
 		{"a line", "# x\nalice \nbob\n", "# x\n" + block + "bob\n"},
 		{"twice", "alice\nbob\nalice \n", block + "bob\n"},
@@ -35,7 +37,11 @@ func TestReplaceName(t *testing.T) {
 		{"a block without a serial number", "bob\n" + byName + "carol\n", "bob\n" + block + "carol\n"},
 		{"a block with one", bySerial + "carol\n", bySerial + "carol\n"},
 		{"another name", "Alice\nalice2\n", "Alice\nalice2\n"},
-		{"inside a CRL", crl + "bob\n", crl + "bob\n"},
+		{"a block with a fingerprint that is no SHA-256", "bob\n" + bySHA1 + "carol\n", "bob\n" + block + "carol\n"},
+		{"a record", record + "\nbob\n", block + "bob\n"},
+		{"a record of the certificates before a time", until + "\n", until + "\n"},
+		{"the last line without an end", "bob\nalice", "bob\n" + block},
+		{"inside a PEM block", pem + "bob\n", pem + "bob\n"},
 	} {
 		fs := faultfs.New()
 		fs.Put("revoked.pem", []byte(tc.before))
@@ -48,5 +54,11 @@ func TestReplaceName(t *testing.T) {
 	}
 	if err := trust.ReplaceName(faultfs.New(), "none", "alice", nil); err != nil {
 		t.Error(err)
+	}
+	numbered := `{"version":3,"scope":"cn","client_id":"alice"}` + "\n"
+	fs := faultfs.New()
+	fs.Put("revoked.pem", []byte(numbered))
+	if err := trust.ReplaceName(fs, "revoked.pem", "alice", nil); err == nil || string(fs.Get("revoked.pem")) != numbered {
+		t.Errorf("a numbered record: %v, %q", err, fs.Get("revoked.pem"))
 	}
 }
