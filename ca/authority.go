@@ -138,15 +138,14 @@ func Open(dir string, o Options) (*Authority, error) {
 	if a.options.Lists == nil {
 		a.options.Lists = a.paths.lists()
 	}
-	if a.isDirect() {
-		return a, nil
-	}
-	if a.intermediate, err = a.readCert(a.paths.Intermediate); err != nil {
-		return nil, err
-	}
-	a.key, err = a.readKey(a.paths.IntermediateKey)
-	if err != nil && !(a.options.KeyElsewhere && durable.IsNotExist(err)) {
-		return nil, err
+	if !a.isDirect() {
+		if a.intermediate, err = a.readCert(a.paths.Intermediate); err != nil {
+			return nil, err
+		}
+		a.key, err = a.readKey(a.paths.IntermediateKey)
+		if err != nil && !(a.options.KeyElsewhere && durable.IsNotExist(err)) {
+			return nil, err
+		}
 	}
 	return a, a.check()
 }

@@ -248,4 +248,9 @@ func TestImportedRootSignsDirectly(t *testing.T) {
 	if crl, err := a.CRL(); err != nil || len(crl.List.RevokedCertificateEntries) != 1 {
 		t.Errorf("its CRL: %v", err)
 	}
+	der[len(der)-1] ^= 1 // the end of its signature
+	fs.Put("data/ca/root.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	if _, err := ca.Open("data", ca.Options{FS: fs}); err == nil || !strings.Contains(err.Error(), "signature") {
+		t.Errorf("with another signature: %v", err)
+	}
 }
