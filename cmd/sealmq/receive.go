@@ -8,13 +8,13 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
-	"github.com/sealmq/sealmq/cmd/sealmq/internal/jsonl"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/receiver"
 	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/keydir"
@@ -66,6 +66,9 @@ dead-letter queue with the reason. A message that your keys, names, suites or au
 the queue, because one of these may be wrong. It is delivered again, later each time, and other messages are
 received meanwhile. With --dead-letter such messages are moved too. In both cases the exit status is 1.
 
+If a message of a sender does not arrive although a later one does, a note and the summary say so. It may only
+be late, or another receiver may have it.
+
 Before a message is refused because no key opens it, the key files are read again, so a restart after "sealmq
 key rotate" is not necessary. A message whose sender cannot be checked at the moment stays in the queue too.`,
 		Example: `  sealmq receive lab --as lab
@@ -100,6 +103,7 @@ type receiveResult struct {
 	Undecided  uint64  `json:"undecided,omitempty"` // times that a message was given back
 	Failed     uint64  `json:"failed,omitempty"`    // runs of --exec
 	Conflicts  uint64  `json:"conflicts,omitempty"` // among dead
+	Missing    uint64  `json:"missing,omitempty"`   // did not arrive, although later ones did
 	Bytes      uint64  `json:"bytes"`
 	InFile     int     `json:"in_file"`
 	Reconnects uint64  `json:"reconnects"`
@@ -157,7 +161,7 @@ func (f *receiveFlags) run(a call) (err error) {
 			a.note("the command failed for message %s (%v); it will be delivered again in %v", m.ID, err, again)
 		}
 	}
-	return f.receive(a, r, run, queue, keys, out.file)
+	return f.receive(a, r, run, queue, keys, out)
 }
 
 // check looks at the flags.
@@ -297,10 +301,15 @@ func waitForReturn(ctx context.Context, c *client.Client, queue string) {
 	}
 }
 
-func (f *receiveFlags) receive(a call, source *receive.Receiver, cfg receiver.Config, queue string, keys *receiveKeys, file *jsonl.File) error {
-	r, began := receiver.New(cfg), time.Now()
+func (f *receiveFlags) receive(a call, source *receive.Receiver, cfg receiver.Config, queue string, keys *receiveKeys, out *output) error {
+	r, gaps, began := receiver.New(cfg), newGapWatch(out.ledger), time.Now()
 	err := withProgress(a.cmd, "received", func() uint64 { return r.Stats().Received }, func() error {
+		watching, stop := context.WithCancel(a.ctx)
+		var watch sync.WaitGroup
+		watch.Go(func() { gaps.run(watching, a.note) })
 		err := r.Run(a.ctx)
+		stop()
+		watch.Wait()
 		settle, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), settleTime)
 		defer cancel()
 		// If this fails, messages that are not acknowledged come again, and the ledger knows them.
@@ -316,7 +325,7 @@ func (f *receiveFlags) receive(a call, source *receive.Receiver, cfg receiver.Co
 		a.out = a.cmd.ErrOrStderr()
 	}
 	res := receiveResult{Queue: queue, File: name, Received: st.Received, Known: st.Repeated, Dead: st.Refused, Bytes: st.Bytes,
-		Stayed: st.Stayed, Undecided: st.Undecided, Failed: st.Failed, Conflicts: st.Conflicts, InFile: lenOf(file), Reconnects: a.client.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
+		Stayed: st.Stayed, Undecided: st.Undecided, Failed: st.Failed, Conflicts: st.Conflicts, Missing: gaps.missing(), InFile: lenOf(out.file), Reconnects: a.client.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
 	if perr := a.report(nil, res, "%v", res); perr != nil {
 		return perr
 	}
@@ -381,6 +390,7 @@ func (r receiveResult) String() string {
 	s.add(r.Known > 0, "; %d came again and were already in the ledger", r.Known)
 	s.add(r.Dead > 0, "; %d could not be opened and went to %s%s", r.Dead, r.Queue, sealmq.DeadSuffix)
 	s.add(r.Stayed > 0, "; %d could not be opened and stay", r.Stayed)
+	s.add(r.Missing > 0, "; %s missing so far, although later ones arrived", plural(r.Missing, "message"))
 	s.add(r.Undecided > 0, "; %s a message could not be checked yet and was returned", plural(r.Undecided, "time"))
 	return s.String()
 }
