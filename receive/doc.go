@@ -3,8 +3,8 @@
 //
 // A Receiver opens messages and acknowledges what the application has committed. A Ledger
 // remembers what was committed together with how far the application's output has come, so
-// that each message takes effect once, whatever dies when. A Replay remembers the numbers
-// that senders give their messages, and tells repeated ones from new ones.
+// that each message takes effect once, whatever dies when. It also remembers the numbers that
+// senders give their messages, and tells repeated ones from new ones.
 //
 // It connects to nobody, which client does, and does not decide whom to trust, which the
 // seal.Verifier does.

@@ -121,7 +121,7 @@ type Ledger struct {
 	learned bool
 	replay  *replay
 	epochs  map[epochKey]uint32 // places in the file's list of epochs
-	list    []*seal.Message     // of each of them, what a Replay needs to know
+	list    []*seal.Message     // of each of them, what replay needs to know
 	hands   map[idHash]*hand
 	places  map[place]*hand // the same, of messages that have a place
 	err     error           // why it takes no commits any more

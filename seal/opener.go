@@ -66,8 +66,8 @@ type Expect struct {
 // Opener opens messages for one receiver. It is safe for concurrent use and prints as
 // "[redacted]".
 //
-// It does not remember what it has opened: the same envelope opens again. A Replay tells
-// repeated messages from new ones.
+// It does not remember what it has opened: the same envelope opens again. Package receive
+// tells repeated messages from new ones.
 type Opener struct {
 	redacted
 	cfg     OpenerConfig
