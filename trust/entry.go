@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -142,8 +143,5 @@ func HexForm(s string) string {
 // SerialForm is HexForm without leading zeros.
 func SerialForm(s string) string {
 	s = HexForm(s)
-	if t := strings.TrimLeft(s, "0"); t != "" {
-		return t
-	}
-	return s[:min(len(s), 1)]
+	return cmp.Or(strings.TrimLeft(s, "0"), s[:min(len(s), 1)])
 }

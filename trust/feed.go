@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // Feed is what one component tells another about revocations.
@@ -61,13 +63,17 @@ func (l *RevocationList) Version() uint64 {
 }
 
 func (l *RevocationList) version() uint64 {
-	v := l.feed.version
+	return max(l.feed.version, l.ledger().version)
+}
+
+// ledger is what the ledger among the files says, and says nothing if there is none.
+func (l *RevocationList) ledger() *parsed {
 	for _, s := range l.sources {
 		if s.Ledger {
-			v = max(v, s.parsed.version)
+			return s.parsed
 		}
 	}
-	return v
+	return &parsed{}
 }
 
 // Since returns what was revoked after a version of the list with an origin; 0 asks for
@@ -77,7 +83,7 @@ func (l *RevocationList) Since(version uint64, origin string) Feed {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f := Feed{Version: l.version(), Since: version, Entries: []Entry{}, Origin: l.origin}
-	if version == 0 || origin != "" && origin != l.origin || version > f.Version || version < l.noteVersion() || l.digest() != l.noted() || version < l.feed.version {
+	if version == 0 || origin != "" && origin != l.origin || version > f.Version || version < l.ledger().listsVersion || l.digest() != l.noted() || version < l.feed.version {
 		f.Full, f.Since = true, 0
 	}
 	for _, s := range l.sources {
@@ -93,24 +99,8 @@ func (l *RevocationList) Since(version uint64, origin string) Feed {
 	return f
 }
 
-// noted is the digest of the other files that has a number, and noteVersion that number.
-func (l *RevocationList) noted() string {
-	for _, s := range l.sources {
-		if s.Ledger && s.parsed.lists != "" {
-			return s.parsed.lists
-		}
-	}
-	return noLists
-}
-
-func (l *RevocationList) noteVersion() uint64 {
-	for _, s := range l.sources {
-		if s.Ledger {
-			return s.parsed.listsVersion
-		}
-	}
-	return 0
-}
+// noted is the digest of the other files that has a number.
+func (l *RevocationList) noted() string { return cmp.Or(l.ledger().lists, noLists) }
 
 // Apply puts a feed into force and keeps it in the feed file. If its number is lower than the
 // last one, and it lacks something that was revoked, that stays in force, and the error is a
@@ -261,24 +251,12 @@ func (l *RevocationList) readFeed() error {
 		}
 	}
 	if err != nil {
-		return &feedFileError{l.cfg.FeedFile, err}
+		return &seal.Error{Kind: fmt.Errorf("the stored revocations in %s are damaged", l.cfg.FeedFile), Err: err,
+			Remedy: "remove the file while the main server can be reached: the list is then asked for again"}
 	}
 	if now := l.cfg.Now(); f.Refreshed.After(now) {
 		f.Refreshed = now // the clock was wrong, and must not keep the list fresh
 	}
 	l.feed = feedState{version: f.Version, entries: f.Entries, refreshed: f.Refreshed, written: f.Refreshed}
 	return nil
-}
-
-type feedFileError struct {
-	file string
-	err  error
-}
-
-func (e *feedFileError) Error() string {
-	return fmt.Sprintf("the stored revocations in %s are damaged: %v", e.file, e.err)
-}
-func (e *feedFileError) Unwrap() error { return e.err }
-func (e *feedFileError) Hint() string {
-	return "remove the file while the main server can be reached: the list is then asked for again"
 }

@@ -8,9 +8,11 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/internal/durable"
+	"github.com/sealmq/sealmq/seal"
 )
 
 // record is a line of a Ledger's file: a revocation, the number of a CRL, or a mark that
@@ -67,7 +69,7 @@ func OpenLedger(fs durable.FS, file, copy string) (*Ledger, error) {
 	if copy != "" {
 		l.copyLines, copyErr = l.read(copy)
 	}
-	var damage *damagedError
+	var damage *seal.Error // of damaged
 	switch {
 	case errors.As(err, &damage) && copyErr == nil && len(l.copyLines) > len(l.fileLines):
 		// The copy has the rest, and what follows the damage is written again.
@@ -118,30 +120,17 @@ func checkRecord(line []byte) error {
 	return r.check()
 }
 
-// damagedError says which line of a ledger cannot be read.
-type damagedError struct {
-	file, other string
-	line        int
-	err         error
-}
-
-func (e *damagedError) Error() string {
-	return fmt.Sprintf("the revocations in %s are damaged in line %d: %v", e.file, e.line, e.err)
-}
-func (e *damagedError) Unwrap() error { return e.err }
-func (e *damagedError) Hint() string {
-	if e.other == "" {
-		return "restore the file from a backup"
-	}
-	return fmt.Sprintf("%s has the same revocations: copy it over the damaged file", e.other)
-}
-
-func (l *Ledger) damaged(name string, line int, err error) error {
+// damaged is the error that a line of a file cannot be read.
+func (l *Ledger) damaged(name string, line int, err error) *seal.Error {
 	other := l.copy
 	if name == l.copy {
 		other = l.file
 	}
-	return &damagedError{name, other, line + 1, err}
+	remedy := "restore the file from a backup"
+	if other != "" {
+		remedy = other + " has the same revocations: copy it over the damaged file"
+	}
+	return &seal.Error{Kind: fmt.Errorf("the revocations in %s are damaged in line %d", name, line+1), Err: err, Remedy: remedy}
 }
 
 // combine finds out what the ledger is from what the two files have.
@@ -321,13 +310,5 @@ func (l *Ledger) write(name string, has *[][]byte) error {
 
 // sameLines reports whether long begins with short.
 func sameLines(short, long [][]byte) bool {
-	if len(short) > len(long) {
-		return false
-	}
-	for i := range short {
-		if !bytes.Equal(short[i], long[i]) {
-			return false
-		}
-	}
-	return true
+	return len(short) <= len(long) && slices.EqualFunc(short, long[:len(short)], bytes.Equal)
 }

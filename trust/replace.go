@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,15 +95,9 @@ func blocks(certificates []Entry, end string) string {
 }
 
 // colons writes a fingerprint as openssl does.
-func colons(hex string) string {
-	var b strings.Builder
-	for i := 0; i+2 <= len(hex); i += 2 {
-		if i > 0 {
-			b.WriteByte(':')
-		}
-		b.WriteString(strings.ToUpper(hex[i : i+2]))
-	}
-	return b.String()
+func colons(fingerprint string) string {
+	sum, _ := hex.DecodeString(fingerprint)
+	return strings.ReplaceAll(fmt.Sprintf("% X", sum), " ", ":")
 }
 
 // encodeText writes a text in the encoding of like.

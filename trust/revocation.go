@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -97,12 +98,8 @@ type source struct {
 
 // OpenRevocations reads all files; what cannot be read is an error.
 func OpenRevocations(cfg ListConfig) (*RevocationList, error) {
-	if cfg.FS == nil {
-		cfg.FS = durable.OS()
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.FS = cmp.Or(cfg.FS, durable.OS())
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -1,19 +1,20 @@
 package trust
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/seal"
 )
 
-// DefaultMaxAge is the default of Verifier.MaxAge.
-const DefaultMaxAge = 30 * 24 * time.Hour
+// MaxAge is how old a message may be if its signer's certificate has expired or was superseded
+// since.
+const MaxAge = 30 * 24 * time.Hour
 
 // Verifier is the seal.Verifier for certificates of accepted authorities. A certificate
 // must have been valid when the message was sealed. If it has expired since, or was revoked
@@ -23,17 +24,11 @@ const DefaultMaxAge = 30 * 24 * time.Hour
 type Verifier struct {
 	// Roots are the accepted authorities. It must be set.
 	Roots *x509.CertPool
-	// Intermediates are authorities below the roots that senders may leave out of their
-	// chains.
-	Intermediates []*x509.Certificate
 	// Identifier says whose a verified chain is, so that a sender has the name that it has
 	// as a connection. Nil believes no roles, as of foreign authorities.
 	Identifier *mtls.Identifier
 	// Revocation is asked about every chain; nil revokes nothing.
 	Revocation mtls.Revocation
-	// MaxAge is how old a message may be if its signer's certificate has expired or was
-	// superseded since (default DefaultMaxAge).
-	MaxAge time.Duration
 	// Now is the time of day (default time.Now).
 	Now func() time.Time
 }
@@ -48,7 +43,7 @@ func (v *Verifier) Verify(chain []*x509.Certificate, sealedAt time.Time) (seal.S
 	}
 	chains, err := chain[0].Verify(x509.VerifyOptions{
 		Roots:         v.Roots,
-		Intermediates: mtls.Pool(slices.Concat(chain[1:], v.Intermediates)...),
+		Intermediates: mtls.Pool(chain[1:]...),
 		CurrentTime:   sealedAt,
 		// What a certificate may do is said by its role, not by its key usages, which
 		// certificates of imported authorities often lack.
@@ -72,9 +67,7 @@ func (v *Verifier) choose(chains [][]*x509.Certificate, sealedAt, now time.Time)
 		if err == nil {
 			return sender, nil
 		}
-		if refused == nil {
-			refused = err
-		}
+		refused = cmp.Or(refused, err)
 	}
 	return seal.Sender{}, refused
 }
@@ -100,22 +93,14 @@ func (v *Verifier) judge(chain []*x509.Certificate, sealedAt, now time.Time) (se
 			return seal.Sender{}, &seal.Error{Kind: seal.ErrUndecided, Err: err}
 		}
 	}
-	maxAge := v.MaxAge
-	if maxAge == 0 {
-		maxAge = DefaultMaxAge
-	}
-	if oldest := now.Add(-maxAge); now.After(s.NotAfter) && oldest.After(s.NotBefore) {
+	if oldest := now.Add(-MaxAge); now.After(s.NotAfter) && oldest.After(s.NotBefore) {
 		s.NotBefore = oldest
 		if sealedAt.Before(oldest) {
-			return seal.Sender{}, refuse(seal.ErrExpired, "ask the sender to send it again, or raise the maximum age",
-				"it was good until %s, and the message of %s is older than %v", date(s.NotAfter), date(sealedAt), maxAge)
+			return seal.Sender{}, refuse(seal.ErrExpired, "ask the sender to send it again",
+				"it was good until %s, and the message of %s is older than %v", date(s.NotAfter), date(sealedAt), MaxAge)
 		}
 	}
-	identifier := v.Identifier
-	if identifier == nil {
-		identifier = mtls.NewIdentifier()
-	}
-	identity, err := identifier.Identify(tls.ConnectionState{PeerCertificates: chain, VerifiedChains: [][]*x509.Certificate{chain}})
+	identity, err := cmp.Or(v.Identifier, mtls.NewIdentifier()).Identify(tls.ConnectionState{PeerCertificates: chain, VerifiedChains: [][]*x509.Certificate{chain}})
 	if err != nil {
 		return seal.Sender{}, &seal.Error{Kind: seal.ErrUntrusted, Err: err}
 	}

@@ -165,7 +165,7 @@ func TestSupersededSigner(t *testing.T) {
 		}
 	}
 	v := trust.NewVerifier(ca.Root())
-	v.MaxAge = time.Minute
+	v.Now = func() time.Time { return now.Add(trust.MaxAge) }
 	list, err := trust.OpenRevocations(trust.ListConfig{})
 	if err != nil {
 		t.Fatal(err)
