@@ -9,10 +9,11 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf16"
 	"unicode/utf8"
 
+	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/unicode"
 
 	"github.com/sealmq/sealmq/mtls"
 )
@@ -90,30 +91,25 @@ func parseList(data []byte, authorities Authorities) (*parsed, error) {
 	return &p.parsed, nil
 }
 
-// decodeText finds out the encoding: UTF-16 by its mark, else UTF-8, else Windows-1252.
-func decodeText(data []byte) (string, error) {
+// encodingOf finds out the encoding: UTF-16 by its mark, else UTF-8, else Windows-1252.
+func encodingOf(data []byte) encoding.Encoding {
 	switch {
-	case bytes.HasPrefix(data, []byte{0xff, 0xfe}), bytes.HasPrefix(data, []byte{0xfe, 0xff}):
-		if len(data)%2 != 0 {
-			return "", errors.New("it is UTF-16 and ends within a character")
-		}
-		units := make([]uint16, 0, len(data)/2-1)
-		for i := 2; i < len(data); i += 2 {
-			low, high := data[i], data[i+1]
-			if data[0] == 0xfe {
-				low, high = high, low
-			}
-			units = append(units, uint16(high)<<8|uint16(low))
-		}
-		data = []byte(string(utf16.Decode(units)))
-	default:
-		data = bytes.TrimPrefix(data, []byte("\ufeff"))
-		if !utf8.Valid(data) {
-			var err error
-			if data, err = charmap.Windows1252.NewDecoder().Bytes(data); err != nil {
-				return "", err
-			}
-		}
+	case bytes.HasPrefix(data, []byte{0xff, 0xfe}):
+		return unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)
+	case bytes.HasPrefix(data, []byte{0xfe, 0xff}):
+		return unicode.UTF16(unicode.BigEndian, unicode.UseBOM)
+	case !utf8.Valid(data):
+		return charmap.Windows1252
+	case bytes.HasPrefix(data, []byte("\ufeff")):
+		return unicode.UTF8BOM
+	}
+	return encoding.Nop
+}
+
+func decodeText(data []byte) (string, error) {
+	data, err := encodingOf(data).NewDecoder().Bytes(bytes.TrimPrefix(data, []byte("\ufeff")))
+	if err != nil {
+		return "", err
 	}
 	if bytes.IndexByte(data, 0) >= 0 {
 		return "", errors.New("it contains zero bytes; it may be damaged, or be in two encodings")

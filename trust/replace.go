@@ -1,16 +1,11 @@
 package trust
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf16"
-	"unicode/utf8"
-
-	"golang.org/x/text/encoding/charmap"
 
 	"github.com/sealmq/sealmq/internal/durable"
 )
@@ -46,7 +41,7 @@ func ReplaceName(fs durable.FS, file, name string, certificates []Entry) error {
 	if strings.TrimSpace(changed) == "" { // an empty file would be taken for a damaged one
 		changed = "# nothing is revoked here any more" + end
 	}
-	if data, err = encodeText(changed, data); err != nil {
+	if data, err = encodingOf(data).NewEncoder().Bytes([]byte(changed)); err != nil {
 		return err
 	}
 	return durable.WriteFile(fs, file, data, 0o600)
@@ -98,25 +93,4 @@ func blocks(certificates []Entry, end string) string {
 func colons(fingerprint string) string {
 	sum, _ := hex.DecodeString(fingerprint)
 	return strings.ReplaceAll(fmt.Sprintf("% X", sum), " ", ":")
-}
-
-// encodeText writes a text in the encoding of like.
-func encodeText(text string, like []byte) ([]byte, error) {
-	switch {
-	case bytes.HasPrefix(like, []byte{0xff, 0xfe}), bytes.HasPrefix(like, []byte{0xfe, 0xff}):
-		out := like[:2:2]
-		for _, u := range utf16.Encode([]rune(text)) {
-			if like[0] == 0xff {
-				out = append(out, byte(u), byte(u>>8))
-			} else {
-				out = append(out, byte(u>>8), byte(u))
-			}
-		}
-		return out, nil
-	case bytes.HasPrefix(like, []byte("\ufeff")):
-		return append([]byte("\ufeff"), text...), nil
-	case utf8.Valid(like):
-		return []byte(text), nil
-	}
-	return charmap.Windows1252.NewEncoder().Bytes([]byte(text))
 }
