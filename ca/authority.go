@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -67,15 +68,9 @@ type Options struct {
 var ErrNoKey = errors.New("the authority's key is not here")
 
 func (o Options) normalize() Options {
-	if o.FS == nil {
-		o.FS = durable.OS()
-	}
-	if o.Clock == nil {
-		o.Clock = clock.System
-	}
-	if o.KeyType == "" {
-		o.KeyType = ECDSA
-	}
+	o.FS = cmp.Or(o.FS, durable.OS())
+	o.Clock = cmp.Or(o.Clock, clock.System)
+	o.KeyType = cmp.Or(o.KeyType, ECDSA)
 	return o
 }
 
@@ -179,24 +174,6 @@ func (a *Authority) check() error {
 	return nil
 }
 
-// Init completes the authority in a data folder and returns it. It makes what is missing
-// and never replaces what is there. A root that the operator put there, also an RSA one,
-// is used as it is.
-//
-// It is safe against a crash at any point. Every file is replaced in one step. A key is
-// written before its certificate, so a certificate shows that its pair is complete, and a
-// key that has no certificate yet gets one. A lock keeps other processes out.
-func Init(dir string, o Options) (*Authority, error) {
-	o = o.normalize()
-	unlock, err := lockFolder(dir, o)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	a, _, err := complete(dir, o)
-	return a, err
-}
-
 // lock takes the lock of the folder and reads what other processes have added.
 func (a *Authority) lock() (unlock func(), err error) {
 	release, err := lockFolder(a.paths.Dir, a.options)
@@ -254,7 +231,8 @@ const (
 	lockPause = 20 * time.Millisecond
 )
 
-// complete does Init's work with the lock held and lists the files that it made.
+// complete completes the authority in a data folder, as Setup promises, and lists the files that
+// it made. The caller holds the folder's lock.
 func complete(dir string, o Options) (*Authority, []string, error) {
 	a := &Authority{paths: In(dir), options: o}
 	m := &maker{fs: o.FS}
@@ -403,10 +381,6 @@ func (a *Authority) readChain(path string) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-func (a *Authority) readKey(path string) (crypto.Signer, error) {
-	return readKey(a.options.FS, path)
-}
-
 // readKeyOf reads the key of a certificate.
 func (a *Authority) readKeyOf(cert *x509.Certificate, certFile, path string) (crypto.Signer, error) {
 	data, err := durable.ReadPrivate(a.options.FS, path, maxFileBytes)
@@ -420,8 +394,8 @@ func (a *Authority) readKeyOf(cert *x509.Certificate, certFile, path string) (cr
 	return key, nil
 }
 
-func readKey(fs durable.FS, path string) (crypto.Signer, error) {
-	data, err := durable.ReadPrivate(fs, path, maxFileBytes)
+func (a *Authority) readKey(path string) (crypto.Signer, error) {
+	data, err := durable.ReadPrivate(a.options.FS, path, maxFileBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -431,5 +405,3 @@ func readKey(fs durable.FS, path string) (crypto.Signer, error) {
 	}
 	return key, nil
 }
-
-var errNoSerial = errors.New("the random source gave no serial number")

@@ -85,7 +85,7 @@ func checkPublic(public crypto.PublicKey) error {
 
 // NewCSR makes a request for a name, signed with the owner's key.
 func NewCSR(name string, key crypto.Signer) ([]byte, error) {
-	if err := checkID(name); err != nil {
+	if err := checkID("name", name); err != nil {
 		return nil, err
 	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)

@@ -221,12 +221,8 @@ func (h *history) append(fs durable.FS, name string, list ...Issued) error {
 
 // History returns what was issued, oldest first.
 func (a *Authority) History() ([]Issued, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.history.refresh(a.options.FS, a.paths.Issued); err != nil {
-		return nil, err
-	}
-	return slices.Clone(a.history.list), nil
+	list, _, err := a.IssuedFrom(0)
+	return list, err
 }
 
 // HistoryOf is History for the certificates of one name.

@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
@@ -180,28 +181,27 @@ func (a *Authority) record(r Request, leaf, parent *x509.Certificate) error {
 	return a.history.append(a.options.FS, a.paths.Issued, entry)
 }
 
-func checkID(name string) error {
-	if !mtls.ValidID(name) {
-		return fmt.Errorf("name %q: use a letter or digit, then up to %d letters, digits, dots, underscores and hyphens", name, mtls.MaxIDBytes-1)
+func checkID(kind, id string) error {
+	if !mtls.ValidID(id) {
+		return fmt.Errorf("%s %q: use a letter or digit, then up to %d letters, digits, dots, underscores and hyphens", kind, id, mtls.MaxIDBytes-1)
 	}
 	return nil
 }
 
 func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
-	if err := checkID(r.Name); err != nil {
+	if err := checkID("name", r.Name); err != nil {
 		return nil, err
 	}
-	if r.Domain != "" && !mtls.ValidID(r.Domain) {
-		return nil, fmt.Errorf("domain %q: use a letter or digit, then up to %d letters, digits, dots, underscores and hyphens", r.Domain, mtls.MaxIDBytes-1)
+	if r.Domain != "" {
+		if err := checkID("domain", r.Domain); err != nil {
+			return nil, err
+		}
 	}
 	role, err := roleFor(r)
 	if err != nil {
 		return nil, err
 	}
-	days := r.Days
-	if days == 0 {
-		days = DefaultDays
-	}
+	days := cmp.Or(r.Days, DefaultDays)
 	if days < 1 || days > MaxDays {
 		return nil, fmt.Errorf("%d days is not between 1 and %d", days, MaxDays)
 	}

@@ -44,47 +44,32 @@ func GenerateKey(t KeyType) (crypto.Signer, error) {
 	return nil, fmt.Errorf("unknown key type %q, known are ecdsa and rsa", string(t))
 }
 
-// keyID is a subject key identifier: the first 160 bits of the SHA-256 of the key
-// (RFC 7093, method 1).
-func keyID(public crypto.PublicKey) []byte {
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		panic("ca: internal error: public key of a signer cannot be encoded: " + err.Error())
-	}
-	sum := sha256.Sum256(der)
-	return sum[:20]
-}
-
-// KeyHash tells public keys apart in the record, as in Issued.Key.
-func KeyHash(public crypto.PublicKey) string {
+func keySum(public crypto.PublicKey) []byte {
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		panic("ca: internal error: a public key cannot be encoded: " + err.Error())
 	}
 	sum := sha256.Sum256(der)
-	return hex.EncodeToString(sum[:])
+	return sum[:]
 }
 
-// newSerial returns 128 random bits, never zero.
-func newSerial() (*big.Int, error) {
-	for range 8 {
-		b := make([]byte, 16)
-		if _, err := rand.Read(b); err != nil {
-			return nil, err
-		}
-		if n := new(big.Int).SetBytes(b); n.Sign() > 0 {
-			return n, nil
-		}
-	}
-	return nil, errNoSerial
+// keyID is a subject key identifier: the first 160 bits of the SHA-256 of the key
+// (RFC 7093, method 1).
+func keyID(public crypto.PublicKey) []byte { return keySum(public)[:20] }
+
+// KeyHash tells public keys apart in the record, as in Issued.Key.
+func KeyHash(public crypto.PublicKey) string { return hex.EncodeToString(keySum(public)) }
+
+// newSerial returns 128 random bits.
+func newSerial() *big.Int {
+	b := make([]byte, 16)
+	rand.Read(b) // never fails
+	return new(big.Int).SetBytes(b)
 }
 
 // sign makes a certificate from the template, with a new serial number.
 func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
-	var err error
-	if template.SerialNumber, err = newSerial(); err != nil {
-		return nil, err
-	}
+	template.SerialNumber = newSerial()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
 	if err != nil {
 		return nil, err

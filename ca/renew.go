@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -41,9 +42,7 @@ type Files struct {
 // certificate is never renewed. A crash between the two files leaves a key that does not
 // belong to the certificate, with both copies in the folder backup; Renew then goes on.
 func (a *Authority) Renew(r Renewal) (*Files, error) {
-	if r.Dir == "" {
-		r.Dir = a.paths.Certs()
-	}
+	r.Dir = cmp.Or(r.Dir, a.paths.Certs())
 	unlock, err := a.lock()
 	if err != nil {
 		return nil, err
@@ -98,19 +97,8 @@ func (a *Authority) requestLike(old *x509.Certificate, r Renewal) (*Request, err
 		return nil, &hintError{fmt.Sprintf("the certificate of %q expired on %s", r.Name, old.NotAfter.Format(time.DateOnly)),
 			"if its owner may still have one, add --expired"}
 	}
-	keyType := r.KeyType
-	if keyType == "" {
-		keyType = keyTypeOf(old.PublicKey)
-	}
-	return &Request{Name: name, Role: role, Domain: firstOf(old.Subject.OrganizationalUnit), Days: r.Days, KeyType: keyType,
+	return &Request{Name: name, Role: role, Domain: cmp.Or(old.Subject.OrganizationalUnit...), Days: r.Days, KeyType: cmp.Or(r.KeyType, keyTypeOf(old.PublicKey)),
 		DNSNames: old.DNSNames, IPs: old.IPAddresses, Direct: direct, By: r.By, Source: r.Source}, nil
-}
-
-func firstOf(list []string) string {
-	if len(list) == 0 {
-		return ""
-	}
-	return list[0]
 }
 
 // isRevoked asks the authority's own lists.

@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/x509"
 	"errors"
@@ -36,8 +37,14 @@ type Result struct {
 	CopyErr error
 }
 
-// Setup completes a data folder for a broker: the authority as Init does, the server
-// certificate and one administrator certificate, and a copy of the root for peers.
+// Setup completes a data folder for a broker: the authority, the server certificate and one
+// administrator certificate, and a copy of the root for peers. It makes what is missing of the
+// authority and never replaces what is there. A root that the operator put there, also an RSA
+// one, is used as it is.
+//
+// It is safe against a crash at any point. Every file is replaced in one step. A key is
+// written before its certificate, so a certificate shows that its pair is complete, and a
+// key that has no certificate yet gets one. A lock keeps other processes out.
 //
 // The server certificate is for localhost, the loopback addresses and the name of this
 // machine. If hosts has a name that it lacks, it is issued again with that name added.
@@ -195,9 +202,7 @@ func loopback() []net.IP { return []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopb
 // replaced, in one step, and the key stays. One that is revoked is replaced together with its
 // key, after copies were made. For a CSR there is no key file.
 func (a *Authority) IssueFiles(r Request, outDir string, replace bool) (*Files, error) {
-	if outDir == "" {
-		outDir = a.paths.Certs()
-	}
+	outDir = cmp.Or(outDir, a.paths.Certs())
 	// A bad request must not leave a key behind.
 	if _, err := a.leafTemplate(r); err != nil {
 		return nil, err

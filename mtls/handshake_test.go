@@ -239,11 +239,11 @@ func TestBuiltInAuthority(t *testing.T) {
 		}
 	}
 	// What a second installation issues, administrators included, is worth nothing here.
-	other, err := ca.Init("data", ca.Options{FS: faultfs.New()})
+	other, err := ca.Setup("data", nil, ca.Options{FS: faultfs.New()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := other.Issue(ca.Request{Name: "admin", Role: sealmq.RoleAdmin})
+	c, err := other.Authority.Issue(ca.Request{Name: "admin", Role: sealmq.RoleAdmin})
 	if err != nil {
 		t.Fatal(err)
 	}

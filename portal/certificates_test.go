@@ -174,12 +174,12 @@ func unzip(t *testing.T, rec *httptest.ResponseRecorder) map[string]string {
 // TestIssueGivesTheKeyOnce: the zip is good for mutual TLS, a second press shows nothing, and no
 // page has the key.
 func TestIssueGivesTheKeyOnce(t *testing.T) {
-	authority, err := ca.Init(t.TempDir(), ca.Options{})
+	made, err := ca.Setup(t.TempDir(), nil, ca.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := newWorld(t, Config{})
-	c := issued(t, authority, "acme-09")
+	c := issued(t, made.Authority, "acme-09")
 	w.on("POST /api/v1/certificates", http.StatusCreated, c)
 	rec := w.browse(admin, "/admin/certificates/new?client=acme-09", nil)
 	want(t, rec, http.StatusOK, `value="acme-09"`)
@@ -191,7 +191,7 @@ func TestIssueGivesTheKeyOnce(t *testing.T) {
 	if len(files) != 4 || files["acme-09.key"] != c.PrivateKey || !strings.Contains(files["README.txt"], "curl --cert acme-09.crt --key acme-09.key --cacert ca.crt https://portal.example:8001/submit") {
 		t.Errorf("%v", files)
 	}
-	handshake(t, authority, files, "acme-09")
+	handshake(t, made.Authority, files, "acme-09")
 
 	again := w.browse(admin, "/admin/certificates/new", form)
 	want(t, again, http.StatusConflict, "This was given once", "cannot be shown again", certificatePath(c.Fingerprint))
@@ -263,7 +263,7 @@ func TestIssueRefused(t *testing.T) {
 
 // TestGuardedAct: the password is asked for, the form is kept, and goes on from there.
 func TestGuardedAct(t *testing.T) {
-	authority, err := ca.Init(t.TempDir(), ca.Options{})
+	made, err := ca.Setup(t.TempDir(), nil, ca.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestGuardedAct(t *testing.T) {
 	want(t, w.browse(admin, "/admin/certificates/new", form), http.StatusUnprocessableEntity, "confirm_code")
 
 	w.on(confirmCall, http.StatusNoContent, nil)
-	w.on("POST /api/v1/certificates", http.StatusCreated, issued(t, authority, "proxy-2"))
+	w.on("POST /api/v1/certificates", http.StatusCreated, issued(t, made.Authority, "proxy-2"))
 	form.Set("confirm_code", "123 456")
 	unzip(t, w.browse(admin, "/admin/certificates/new", form))
 	want(t, w.browse(operator, "/admin/certificates/new", form), http.StatusForbidden)

@@ -202,9 +202,9 @@ func TestVerifyCertificate(t *testing.T) {
 	}
 	good := s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-01"}`)
 	soon := s.want(201, "POST", "/api/v1/certificates", `{"client_id":"acme-02","validity_days":3}`)
-	other, err := ca.Init(t.TempDir(), ca.Options{})
+	other, err := ca.Setup(t.TempDir(), nil, ca.Options{})
 	s.must(err)
-	foreign, err := other.Issue(ca.Request{Name: "acme-01"})
+	foreign, err := other.Authority.Issue(ca.Request{Name: "acme-01"})
 	s.must(err)
 	if m := verify(good.str("certificate")); m["valid"] != true || m["expires_soon"] != false || m["fingerprint"] != good.str("fingerprint") {
 		t.Errorf("good: %v", m)
