@@ -61,9 +61,7 @@ func New(c Asker, cfg Config) (*Directory, error) {
 	if cfg.Verifier == nil {
 		return nil, errors.New("keydir: Config.Verifier is not set")
 	}
-	if cfg.Pins == nil {
-		cfg.Pins = NewPins()
-	}
+	cfg.Pins = cmp.Or(cfg.Pins, NewPins())
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
@@ -102,18 +100,14 @@ func (d *Directory) question(name string, suite seal.Suite) question {
 
 // lookUp asks for a key and has it judged.
 func (d *Directory) lookUp(ctx context.Context, q question) (verdict, error) {
-	v, err := d.settle(ctx, q, func() (*answer, error) { return d.findKey(ctx, q) }, func(m memory, a *answer) verdict { return judge(q, m, a) })
-	if err == nil {
-		err = v.err
-	}
-	return v, err
+	return d.settle(ctx, q, func() (*answer, error) { return d.findKey(ctx, q) }, func(m memory, a *answer) verdict { return judge(q, m, a) })
 }
 
 // settle is the loop around the judge: it reads what is remembered, asks the broker, has the
 // answer judged, supplies the evidence that the judge needs, and remembers the verdict, in one
 // step. If another process has changed the pins meanwhile it begins again: that process may
-// have seen a newer answer.
-func (d *Directory) settle(ctx context.Context, q question, ask func() (*answer, error), judge func(memory, *answer) verdict) (v verdict, err error) {
+// have seen a newer answer. The error is the verdict's too.
+func (d *Directory) settle(ctx context.Context, q question, ask func() (*answer, error), judge func(memory, *answer) verdict) (verdict, error) {
 	for {
 		before, err := d.cfg.Pins.recall(q.name)
 		if err != nil {
@@ -138,7 +132,7 @@ func (d *Directory) settle(ctx context.Context, q question, ask func() (*answer,
 		for _, text := range v.notices {
 			d.cfg.Notice(text)
 		}
-		return v, nil
+		return v, v.err
 	}
 }
 
@@ -186,12 +180,9 @@ func (d *Directory) CheckPeer(ctx context.Context, checkpoint []byte) error {
 const maxPeers = 4096
 
 func (d *Directory) checkPeer(ctx context.Context, checkpoint []byte) error {
-	v, err := d.settle(ctx, question{}, func() (*answer, error) { return &answer{}, nil },
+	_, err := d.settle(ctx, question{}, func() (*answer, error) { return &answer{}, nil },
 		func(m memory, a *answer) verdict { return judgePeer(m, a, checkpoint) })
-	if err != nil {
-		return err
-	}
-	return v.err
+	return err
 }
 
 // CheckKey compares a key that came another way with the one that is pinned for its owner
@@ -214,9 +205,6 @@ func (d *Directory) CheckKey(ctx context.Context, name string, key *seal.PublicK
 		known = &m
 		return judge(q, m, a)
 	})
-	if err == nil {
-		err = v.err
-	}
 	var notice string
 	if known != nil && !interrupted(err) {
 		notice, err = judgeGiven(q, *known, key, v.shown, err)

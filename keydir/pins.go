@@ -113,11 +113,8 @@ func (p *Pins) Scope() string { return p.scope }
 
 // Keys lists what is pinned, by owner and suite.
 func (p *Pins) Keys() (map[string]map[string]Pin, error) {
-	f, err := p.read()
-	if err != nil {
-		return nil, err
-	}
-	return f.of(p.scope).Keys, nil
+	s, err := p.directory()
+	return s.Keys, err
 }
 
 // Forget removes the pins of one owner, so that the next key of this name is pinned as if
@@ -127,19 +124,12 @@ func (p *Pins) Forget(ctx context.Context, owner string) (gone map[string]Pin, e
 	if keys, err := p.Keys(); err != nil || len(keys[owner]) == 0 {
 		return nil, err
 	}
-	unlock, err := p.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	f, err := p.read()
-	if err != nil {
-		return nil, err
-	}
-	keys := f.of(p.scope).Keys
-	gone = keys[owner]
-	delete(keys, owner)
-	return gone, p.write(f)
+	err = p.change(ctx, func(s pinnedOf) (pinnedOf, error) {
+		gone = s.Keys[owner]
+		delete(s.Keys, owner)
+		return s, nil
+	})
+	return gone, err
 }
 
 // Seen is the tree of the latest checkpoint that was seen of the directory; it is empty if none
@@ -391,13 +381,8 @@ func (p *Pins) lockFile(ctx context.Context) (unlock func(), err error) {
 			return nil, &Error{Kind: errWritePins, Err: err,
 				Remedy: "another process holds the file of pins for too long: stop it, or name another file"}
 		}
-		over := make(chan struct{})
-		t := p.clock.AfterFunc(lockPause, func() { close(over) })
-		select {
-		case <-over:
-		case <-ctx.Done():
-			t.Stop()
-			return nil, ctx.Err()
+		if err := clock.Sleep(ctx, p.clock, lockPause); err != nil {
+			return nil, err
 		}
 	}
 }

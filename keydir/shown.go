@@ -1,8 +1,10 @@
 package keydir
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/keydir/keylog"
@@ -47,11 +49,7 @@ func readShown(f keylog.Found, name string, suite seal.Suite) (*shown, error) {
 // readBare takes a bare key for the suite of CipherMQ's that is asked for, else for
 // ciphermq.G5.
 func (s *shown) readBare() (err error) {
-	suite := s.asked
-	if suite == "" {
-		suite = ciphermq.G5
-	}
-	if s.key, err = seal.NewPublicKey(suite, s.found.Key, ciphermq.Suites{}); err != nil {
+	if s.key, err = seal.NewPublicKey(cmp.Or(s.asked, ciphermq.G5), s.found.Key, ciphermq.Suites{}); err != nil {
 		return notProven("the broker answered with something that is not a key: %v", err)
 	}
 	s.leaf = keylog.Leaf{Owner: s.name, Hash: sha256.Sum256(s.found.Key)}
@@ -109,13 +107,7 @@ func (s *shown) hides(suite seal.Suite) bool {
 	case s.entry == nil:
 		return true
 	}
-	for _, other := range seal.Suites(ciphermq.Suites{}) { // the best one first
-		switch other {
-		case s.key.Suite():
-			return false
-		case suite:
-			return true
-		}
-	}
-	return false
+	suites := seal.Suites(ciphermq.Suites{}) // the best one first
+	better := slices.Index(suites, suite)
+	return better >= 0 && better < slices.Index(suites, s.key.Suite())
 }

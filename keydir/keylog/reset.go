@@ -1,6 +1,7 @@
 package keylog
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -68,28 +69,15 @@ func (l *Log) checkSlot(by sealmq.Identity, act Action, client, suite string) er
 	return nil
 }
 
-// slotsOf are the slots of a suite.
-func slotsOf(client, suite string) (list []slot) {
-	switch suite {
-	case Unproven:
-		return []slot{{client, ""}}
-	case "":
-		for _, s := range seal.Suites(ciphermq.Suites{}) {
-			list = append(list, slot{client, string(s)})
-		}
-		return append(list, slot{client, ""})
-	}
-	return []slot{{client, suite}}
-}
-
 // resettable returns the changes that reset what there is.
 func (l *Log) resettable(client, suite string) (changes []*change, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, at := range slotsOf(client, suite) {
+	for _, of := range append(seal.Suites(ciphermq.Suites{}), "") { // bare keys have none
+		at := slot{client, string(of)}
 		s := l.slots[at]
 		switch {
-		case s == nil:
+		case s == nil, suite != "" && suite != cmp.Or(at.suite, Unproven):
 		case s.busy > 0:
 			return nil, errBusy(client)
 		case s.current != nil && s.current.index != unlogged:
