@@ -17,7 +17,16 @@ import (
 
 // DeclareQueue creates a queue; see sealmq.Administrator.
 func (c *Client) DeclareQueue(ctx context.Context, queue string, o *sealmq.QueueOptions) error {
-	line, err := commandLine("declare_queue", queue)
+	return c.setQueue(ctx, "Queue declared", "declare_queue", queue, o)
+}
+
+// ChangeQueue gives a queue these options in place of those that it has.
+func (c *Client) ChangeQueue(ctx context.Context, queue string, o sealmq.QueueOptions) error {
+	return c.setQueue(ctx, "Queue changed", "change_queue", queue, &o)
+}
+
+func (c *Client) setQueue(ctx context.Context, prefix, verb, queue string, o *sealmq.QueueOptions) error {
+	line, err := commandLine(verb, queue)
 	if err != nil {
 		return err
 	}
@@ -28,21 +37,7 @@ func (c *Client) DeclareQueue(ctx context.Context, queue string, o *sealmq.Queue
 		}
 		line += " " + string(options)
 	}
-	_, err = c.ask(ctx, line, "Queue declared")
-	return err
-}
-
-// ChangeQueue gives a queue these options in place of those that it has.
-func (c *Client) ChangeQueue(ctx context.Context, queue string, o sealmq.QueueOptions) error {
-	line, err := commandLine("change_queue", queue)
-	if err != nil {
-		return err
-	}
-	options, err := json.Marshal(o)
-	if err != nil {
-		return fmt.Errorf("queue options: %w", err)
-	}
-	_, err = c.ask(ctx, line+" "+string(options), "Queue changed")
+	_, err = c.ask(ctx, line, prefix)
 	return err
 }
 
@@ -79,7 +74,7 @@ func (c *Client) ResumeQueue(ctx context.Context, queue string) error {
 
 // DeleteQueue removes a queue with its bindings and messages and returns their number.
 func (c *Client) DeleteQueue(ctx context.Context, queue string) (removed int, err error) {
-	return c.count(ctx, "Queue deleted ", "delete_queue", queue)
+	return look[int](ctx, c, "Queue deleted ", "delete_queue", queue)
 }
 
 // DeleteExchange removes an exchange with its bindings.
@@ -89,7 +84,7 @@ func (c *Client) DeleteExchange(ctx context.Context, exchange string) error {
 
 // PurgeQueue removes the waiting messages of a queue and returns their number.
 func (c *Client) PurgeQueue(ctx context.Context, queue string) (removed int, err error) {
-	return c.count(ctx, "Queue purged ", "purge", queue)
+	return look[int](ctx, c, "Queue purged ", "purge", queue)
 }
 
 // Move moves up to n messages (0: all) from the front of one queue to the end of another.
@@ -98,7 +93,7 @@ func (c *Client) Move(ctx context.Context, from, to string, n int) (moved int, e
 	if n != 0 {
 		args = append(args, strconv.Itoa(n))
 	}
-	return c.count(ctx, "Moved ", "move", args...)
+	return look[int](ctx, c, "Moved ", "move", args...)
 }
 
 // Copy stores up to n waiting messages (0: sealmq.MaxPeek) of a queue in another queue too: those
@@ -121,7 +116,7 @@ func (c *Client) MoveMessages(ctx context.Context, from, to string, ids []string
 	if len(ids) == 0 {
 		return 0, nil
 	}
-	return c.count(ctx, "Moved ", "move_messages", append([]string{from, to}, ids...)...)
+	return look[int](ctx, c, "Moved ", "move_messages", append([]string{from, to}, ids...)...)
 }
 
 // Peek looks at up to n messages (0: sealmq.DefaultPeek) of a queue without taking them: at
@@ -131,34 +126,29 @@ func (c *Client) Peek(ctx context.Context, queue string, from uint64, n int) (li
 	if from > 0 {
 		args = append(args, strconv.FormatUint(from, 10))
 	}
-	err = c.look(ctx, &list, "Messages: ", "peek", args...)
-	return list, err
+	return look[[]sealmq.PeekedMessage](ctx, c, "Messages: ", "peek", args...)
 }
 
 // PeekBytes is Peek with bodies of every size, byte for byte in BodyBytes. A page has up to 1 MiB
 // of them: of the first message what begins at this offset, which may be a part, and of others the
 // whole or nothing. A broker that is older refuses it with code BadArgument.
 func (c *Client) PeekBytes(ctx context.Context, queue string, from uint64, n, offset int) (list []sealmq.PeekedMessage, err error) {
-	err = c.look(ctx, &list, "Messages: ", "peek", queue, strconv.Itoa(n), strconv.FormatUint(from, 10), strconv.Itoa(offset))
-	return list, err
+	return look[[]sealmq.PeekedMessage](ctx, c, "Messages: ", "peek", queue, strconv.Itoa(n), strconv.FormatUint(from, 10), strconv.Itoa(offset))
 }
 
 // Queues describes all queues, sorted by name.
 func (c *Client) Queues(ctx context.Context) (list []sealmq.QueueInfo, err error) {
-	err = c.look(ctx, &list, "Queues: ", "queues")
-	return list, err
+	return look[[]sealmq.QueueInfo](ctx, c, "Queues: ", "queues")
 }
 
 // Queue describes one queue.
 func (c *Client) Queue(ctx context.Context, name string) (info sealmq.QueueInfo, err error) {
-	err = c.look(ctx, &info, "Queue: ", "queue", name)
-	return info, err
+	return look[sealmq.QueueInfo](ctx, c, "Queue: ", "queue", name)
 }
 
 // Exchanges describes all exchanges, sorted by name.
 func (c *Client) Exchanges(ctx context.Context) (list []sealmq.ExchangeInfo, err error) {
-	err = c.look(ctx, &list, "Exchanges: ", "exchanges")
-	return list, err
+	return look[[]sealmq.ExchangeInfo](ctx, c, "Exchanges: ", "exchanges")
 }
 
 // Bindings lists the bindings of a queue, or with an empty name those of all queues.
@@ -167,8 +157,7 @@ func (c *Client) Bindings(ctx context.Context, queue string) (list []sealmq.Bind
 	if queue != "" {
 		args = append(args, queue)
 	}
-	err = c.look(ctx, &list, "Bindings: ", "bindings", args...)
-	return list, err
+	return look[[]sealmq.BindingInfo](ctx, c, "Bindings: ", "bindings", args...)
 }
 
 // Keys describes the current keys of up to n clients (1 to 200) of the key directory, from a name
@@ -184,15 +173,13 @@ func (c *Client) Keys(ctx context.Context, from string, n int) (list []sealmq.Ke
 
 // Status says how the broker is.
 func (c *Client) Status(ctx context.Context) (st sealmq.BrokerStatus, err error) {
-	err = c.look(ctx, &st, "Status: ", "status")
-	return st, err
+	return look[sealmq.BrokerStatus](ctx, c, "Status: ", "status")
 }
 
 // Connections describes the broker's open connections: all for an administrator, else
 // those of this client's identity.
 func (c *Client) Connections(ctx context.Context) (list []sealmq.ConnectionInfo, err error) {
-	err = c.look(ctx, &list, "Connections: ", "connections")
-	return list, err
+	return look[[]sealmq.ConnectionInfo](ctx, c, "Connections: ", "connections")
 }
 
 // CloseConnection closes an open connection of the broker.
@@ -208,14 +195,13 @@ func (c *Client) BanConnection(ctx context.Context, id uint64, while time.Durati
 
 // BrokerStats returns the broker's statistics, a JSON object.
 func (c *Client) BrokerStats(ctx context.Context) (stats json.RawMessage, err error) {
-	err = c.look(ctx, &stats, "Stats: ", "stats")
-	return stats, err
+	return look[json.RawMessage](ctx, c, "Stats: ", "stats")
 }
 
 // Whoami says as whom the broker sees this client. It is the broker's word: what the client is
 // called is in its certificate (mtls.NameOf).
 func (c *Client) Whoami(ctx context.Context) (who sealmq.Who, err error) {
-	if err = c.look(ctx, &who, prefixWhoami, verbWhoami); err == nil {
+	if who, err = look[sealmq.Who](ctx, c, prefixWhoami, verbWhoami); err == nil {
 		c.mu.Lock()
 		c.remember(horizonOf(&who))
 		c.mu.Unlock()
@@ -254,17 +240,13 @@ func (c *Client) do(ctx context.Context, prefix, verb string, args ...string) er
 	return err
 }
 
-func (c *Client) count(ctx context.Context, prefix, verb string, args ...string) (n int, err error) {
-	err = c.look(ctx, &n, prefix, verb, args...)
-	return n, err
-}
-
-func (c *Client) look(ctx context.Context, into any, prefix, verb string, args ...string) error {
+// look asks for a JSON value.
+func look[T any](ctx context.Context, c *Client, prefix, verb string, args ...string) (v T, err error) {
 	rest, err := c.request(ctx, prefix, verb, args...)
-	if err == nil && json.Unmarshal([]byte(rest), into) != nil {
-		return fmt.Errorf("the broker answered %s with something that is not what was expected", verb)
+	if err == nil && json.Unmarshal([]byte(rest), &v) != nil {
+		err = fmt.Errorf("the broker answered %s with something that is not what was expected", verb)
 	}
-	return err
+	return v, err
 }
 
 func (c *Client) request(ctx context.Context, prefix, verb string, args ...string) (rest string, err error) {

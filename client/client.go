@@ -18,6 +18,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -117,25 +118,21 @@ func (c Config) withDefaults() (Config, error) {
 	if c.TLS == nil && c.Dial == nil {
 		return c, errors.New("client: Config.TLS is not set; brokers speak mutual TLS only")
 	}
-	if c.Addr == "" {
-		c.Addr = DefaultAddr
-	}
+	c.Addr = cmp.Or(c.Addr, DefaultAddr)
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{}).DialContext
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Now == nil {
 		c.Now = clock.System.Now
 	}
-	orDefault(&c.Window, DefaultWindow)
-	orDefault(&c.WindowBytes, DefaultWindowBytes)
-	orDefault(&c.MaxLineBytes, DefaultMaxLineBytes)
-	orDefault(&c.DialTimeout, DefaultDialTimeout)
-	orDefault(&c.Heartbeat, DefaultHeartbeat)
-	orDefault(&c.BackoffMin, DefaultBackoffMin)
-	orDefault(&c.BackoffMax, max(DefaultBackoffMax, c.BackoffMin))
+	c.Window = cmp.Or(max(c.Window, 0), DefaultWindow)
+	c.WindowBytes = cmp.Or(max(c.WindowBytes, 0), DefaultWindowBytes)
+	c.MaxLineBytes = cmp.Or(max(c.MaxLineBytes, 0), DefaultMaxLineBytes)
+	c.DialTimeout = cmp.Or(max(c.DialTimeout, 0), DefaultDialTimeout)
+	c.Heartbeat = cmp.Or(max(c.Heartbeat, 0), DefaultHeartbeat)
+	c.BackoffMin = cmp.Or(max(c.BackoffMin, 0), DefaultBackoffMin)
+	c.BackoffMax = cmp.Or(max(c.BackoffMax, 0), max(DefaultBackoffMax, c.BackoffMin))
 	if c.TLS != nil {
 		c.TLS = c.TLS.Clone()
 		// Small first records would only split what is gathered on purpose.
@@ -152,12 +149,6 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 var _ sealmq.Connection = (*Client)(nil)
-
-func orDefault[T int | time.Duration](v *T, d T) {
-	if *v <= 0 {
-		*v = d
-	}
-}
 
 // Client is one connection to a broker, which it makes again when it is lost. Its methods may be
 // called from many goroutines.

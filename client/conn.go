@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -39,19 +40,16 @@ type connection struct {
 	seen    int64
 	asked   bool
 
-	failOnce sync.Once
-	failed   chan struct{}
-	cause    error // set before failed is closed
+	// life ends, with a cause, when the connection fails.
+	life context.Context
+	end  context.CancelCauseFunc
 }
 
 // fail ends the connection; the first cause stays. It does not block, as a goodbye in
 // TLS might, and may be called with Client.mu held.
 func (n *connection) fail(cause error) {
-	n.failOnce.Do(func() {
-		n.cause = cause
-		close(n.failed)
-		n.raw.Close()
-	})
+	n.end(cause)
+	n.raw.Close()
 }
 
 // bufferedConn is the socket under TLS. It reads in larger pieces than TLS asks for, and
@@ -110,7 +108,9 @@ func (c *Client) connect(ctx context.Context) (*connection, error) {
 	defer cancel()
 	raw, err := c.cfg.Dial(ctx, "tcp", c.cfg.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", c.cfg.Addr, contextCause(ctx, err))
+		// The reason why an attempt was broken off comes before the shape in which the network
+		// library reports it.
+		return nil, fmt.Errorf("connect to %s: %w", c.cfg.Addr, cmp.Or(context.Cause(ctx), err))
 	}
 	conn, socket := raw, (*bufferedConn)(nil)
 	if c.cfg.TLS != nil {
@@ -118,11 +118,12 @@ func (c *Client) connect(ctx context.Context) (*connection, error) {
 		t := tls.Client(socket, c.cfg.TLS)
 		if err := t.HandshakeContext(ctx); err != nil {
 			raw.Close()
-			return nil, fmt.Errorf("TLS with %s: %w", c.cfg.Addr, contextCause(ctx, err))
+			return nil, fmt.Errorf("TLS with %s: %w", c.cfg.Addr, cmp.Or(context.Cause(ctx), err))
 		}
 		conn = t
 	}
-	n := &connection{Conn: conn, raw: raw, socket: socket, wake: make(chan struct{}, 1), failed: make(chan struct{})}
+	n := &connection{Conn: conn, raw: raw, socket: socket, wake: make(chan struct{}, 1)}
+	n.life, n.end = context.WithCancelCause(context.Background())
 	stop := context.AfterFunc(ctx, func() { n.fail(context.Cause(ctx)) })
 	err = c.greet(n)
 	if !stop() && err == nil {
@@ -136,15 +137,6 @@ func (c *Client) connect(ctx context.Context) (*connection, error) {
 }
 
 var errDialTimeout = errors.New("no answer in time")
-
-// contextCause prefers the reason why an attempt was broken off to the shape in which
-// the network library reports it.
-func contextCause(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return err
-}
 
 // greet asks for error codes, and for how long the broker remembers ids: what is sent
 // again on the connection depends on that. Under TLS 1.3 a refused certificate shows only
@@ -171,7 +163,7 @@ func (c *Client) greet(n *connection) error {
 		err = werr
 	}
 	if err != nil {
-		return n.cause
+		return context.Cause(n.life)
 	}
 	if reply := replyError(line); reply != nil && sealmq.CodeOf(reply) != sealmq.Unsupported {
 		return reply
@@ -190,8 +182,9 @@ func (c *Client) serve(n *connection) error {
 	}
 	n.fail(c.read(n))
 	writer.Wait()
-	c.lose(n.cause)
-	return n.cause
+	cause := context.Cause(n.life)
+	c.lose(cause)
+	return cause
 }
 
 // use puts a new connection to use. Publishes that are too old to be sent again fail.
@@ -201,7 +194,7 @@ func (c *Client) use(n *connection) {
 	now := c.cfg.Now()
 	c.remember(n.horizon)
 	keep := func(e *entry, _ bool) bool { return e.kind != kindPublish || c.mayLeave(e, now) }
-	c.out = c.out.restart(c.setup, keep, func(e entry) {
+	c.out = c.out.restart(c.sub.setup, keep, func(e entry) {
 		c.popped++
 		stale = append(stale, e)
 	})
@@ -209,13 +202,6 @@ func (c *Client) use(n *connection) {
 	c.stats.Connections++
 	c.mu.Unlock()
 	c.finish(stale, ErrResendTooOld)
-}
-
-// setup adds the commands that renew the subscription on a new connection.
-func (c *Client) setup(o *outbox) {
-	if c.sub != nil {
-		c.sub.setup(o)
-	}
 }
 
 // lose settles what the lost connection leaves behind. Publishes stay, to be sent again.
@@ -270,14 +256,8 @@ func (c *Client) WhileConnected(ctx context.Context) (context.Context, context.C
 		cancel()
 		return ctx, cancel
 	}
-	go func() {
-		select {
-		case <-n.failed:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
+	stop := context.AfterFunc(n.life, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // kick lets the writer look at the outbox. The caller holds mu.
@@ -301,7 +281,7 @@ func (c *Client) write(n *connection) {
 			select {
 			case <-n.wake:
 				continue
-			case <-n.failed:
+			case <-n.life.Done():
 				return
 			}
 		}

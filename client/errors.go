@@ -66,16 +66,6 @@ func permanent(err error) bool {
 	return sealmq.CodeOf(err) != "" && !Retryable(err)
 }
 
-func (c *Client) closedError(err error) error {
-	if c.err != nil {
-		return c.err
-	}
-	if c.life.Err() != nil {
-		return ErrClosed
-	}
-	return err
-}
-
 // replyError returns nil for a reply that reports success, and the error that another
 // one reports. After `codes on` that is "Error <code>: <sentence>".
 func replyError(line []byte) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/changes"
 	"github.com/sealmq/sealmq/internal/clock"
 )
 
@@ -47,15 +48,10 @@ func (c *Client) PublishBatch(ctx context.Context, batch []sealmq.Message) []sea
 // wait returns what the reply says. A reply that has arrived counts, even if ctx has ended by the
 // time the caller gets to look.
 func (l *call) wait(ctx context.Context) error {
-	select {
-	case <-l.ready:
-		return l.err
-	case <-ctx.Done():
-		if l.arrived() {
-			return l.err
-		}
-		return ctx.Err()
+	if _, err := changes.Receive(ctx, l.ready); err != nil {
+		return err
 	}
+	return l.err
 }
 
 // arrived reports whether the reply is there, and takes it.
@@ -176,11 +172,5 @@ func (c *Client) Check(m *sealmq.Message) error {
 	case size > c.cfg.MaxLineBytes:
 		return refuse(sealmq.TooLarge, fmt.Sprintf("the publish is a line of %d bytes, the limit is %d", size, c.cfg.MaxLineBytes))
 	}
-	if err := sealmq.CheckName("exchange", m.Exchange); err != nil {
-		return err
-	}
-	if err := sealmq.CheckName("routing key", m.Key); err != nil {
-		return err
-	}
-	return sealmq.CheckName("message id", m.ID)
+	return cmp.Or(sealmq.CheckName("exchange", m.Exchange), sealmq.CheckName("routing key", m.Key), sealmq.CheckName("message id", m.ID))
 }

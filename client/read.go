@@ -57,7 +57,7 @@ func (r *readScratch) line(conn net.Conn) ([]byte, error) {
 	const limit = 16 << 10
 	for {
 		if i := bytes.IndexByte(r.buf[r.start:r.end], '\n'); i >= 0 {
-			line := trimCR(r.buf[r.start : r.start+i])
+			line := bytes.TrimSuffix(r.buf[r.start:r.start+i], carriageReturn)
 			r.start += i + 1
 			return line, nil
 		}
@@ -100,14 +100,9 @@ func (c *Client) read(n *connection) error {
 	}
 }
 
-func trimCR(line []byte) []byte {
-	if n := len(line); n > 0 && line[n-1] == '\r' {
-		return line[:n-1]
-	}
-	return line
-}
-
 var (
+	carriageReturn = []byte("\r")
+
 	prefixAck     = []byte("ACK ")
 	prefixMessage = []byte("Message: ")
 	prefixMeta    = []byte("Meta: ")
@@ -124,7 +119,7 @@ func (c *Client) handle(block []byte) error {
 	r.pushes.sub = c.sub
 	for err == nil && len(block) > 0 {
 		i := bytes.IndexByte(block, '\n')
-		line := trimCR(block[:i])
+		line := bytes.TrimSuffix(block[:i], carriageReturn)
 		block = block[i+1:]
 		switch {
 		case bytes.HasPrefix(line, prefixMessage) && !c.awaitsFetch():

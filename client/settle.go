@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,31 +17,19 @@ func (s *subscription) AckWait(ctx context.Context, list ...sealmq.Delivery) err
 	if len(list) == 0 {
 		return nil
 	}
-	over := make(chan error, 1)
+	all := newCall()
 	var first error
 	left := len(list)
 	done := func(err error) { // runs on one goroutine, one after the other
-		if first == nil {
-			first = err
-		}
+		first = cmp.Or(first, err)
 		if left--; left == 0 {
-			over <- first
+			all.finish(first)
 		}
 	}
 	if err := s.settleAnd(kindAck, "", list, done); err != nil {
 		return err
 	}
-	select {
-	case err := <-over:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-over: // it arrived before the end
-		return err
-	default:
-		return ctx.Err()
-	}
+	return all.wait(ctx)
 }
 
 func (s *subscription) Nack(delay time.Duration, list ...sealmq.Delivery) error {
@@ -101,8 +90,8 @@ func (s *subscription) settleAnd(k kind, rest string, list []sealmq.Delivery, do
 	defer c.mu.Unlock()
 	for i := range list {
 		for c.out.acks >= MaxPendingAcks && c.err == nil {
-			if err := c.wait(c.life); err != nil {
-				return c.closedError(err)
+			if c.wait(c.life) != nil {
+				return cmp.Or(c.err, ErrClosed)
 			}
 		}
 		switch {

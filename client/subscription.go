@@ -126,10 +126,10 @@ func (c *Client) subscribe(s *subscription) error {
 	return nil
 }
 
-// setup adds the commands that make the subscription on a connection. The caller holds
-// Client.mu.
+// setup adds the commands that make the subscription, if there is one, on a connection. The
+// caller holds Client.mu.
 func (s *subscription) setup(o *outbox) {
-	if s.closing || s.ended() != nil {
+	if s == nil || s.closing || s.ended() != nil {
 		return
 	}
 	meta := "meta ends\n"

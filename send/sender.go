@@ -212,17 +212,8 @@ func (s *Sender) Send(ctx context.Context, exchange, key string, text []byte) (i
 	if err := s.Publish(ctx, m, nil, func(_ string, err error) { over <- err }); err != nil {
 		return m.ID, err
 	}
-	select {
-	case err = <-over:
-		return m.ID, err
-	case <-ctx.Done():
-	}
-	select {
-	case err = <-over: // it arrived before the end
-		return m.ID, err
-	default:
-		return m.ID, ctx.Err()
-	}
+	result, err := changes.Receive(ctx, over)
+	return m.ID, cmp.Or(err, result)
 }
 
 // SendAsync seals a text and returns. It waits for room, and some seconds for the Directory

@@ -22,16 +22,23 @@ func (s *Signal) Wait(ctx context.Context, mu *sync.Mutex) error {
 	changed := s.changed
 	mu.Unlock()
 	defer mu.Lock()
+	_, err := Receive(ctx, changed)
+	return err
+}
+
+// Receive waits for a value of a channel, or until ctx ends and its error is returned. If both have
+// happened, the value counts.
+func Receive[T any](ctx context.Context, ch <-chan T) (v T, err error) {
 	select {
-	case <-changed:
-		return nil
+	case v = <-ch:
+		return v, nil
 	case <-ctx.Done():
 	}
 	select {
-	case <-changed:
-		return nil
+	case v = <-ch:
+		return v, nil
 	default:
-		return ctx.Err()
+		return v, ctx.Err()
 	}
 }
 
