@@ -16,12 +16,19 @@ import (
 // lockWithRoom takes the lock when an urgent record of n bytes fits. Everything is
 // appended under the lock, so the room is still there when it returns nil.
 func (e *Engine) lockWithRoom(n int) error {
+	return e.lockWithRoomFor(func() int { return n })
+}
+
+// lockWithRoomFor is lockWithRoom for a record whose size depends on the state: size is
+// called with the lock.
+func (e *Engine) lockWithRoomFor(size func() int) error {
 	for {
 		e.mu.Lock()
 		if e.closed {
 			e.mu.Unlock()
 			return sealmq.ErrUnavailable
 		}
+		n := size()
 		err := e.j.Room(true, n)
 		if err == nil {
 			return nil
@@ -68,43 +75,49 @@ func (e *Engine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine
 
 // ChangeQueue records the declaration of a queue again, with other options.
 func (e *Engine) ChangeQueue(name string, o sealmq.QueueOptions, done func(error)) {
-	err := o.Validate()
-	if err == nil {
-		err = e.lockWithRoom(declareBytes(o))
-	}
-	if err != nil {
+	if err := o.Validate(); err != nil {
 		done(err)
 		return
 	}
-	q := e.state.queues[name]
-	if err = sealmq.ErrNoQueue; q != nil {
-		o = o.Normalize()
-		o.Sealed, o.Owner = strings.Clone(o.Sealed), q.options.Owner
-		err = e.declareAgain(q, o, q.paused)
-	}
-	if err == nil {
-		e.sweepBy(q, e.nowMillis()) // which finds out what is due when
-		e.onSync(done)
-	}
-	e.mu.Unlock()
-	if err != nil {
-		done(storageError(err))
-	}
+	o = o.Normalize()
+	o.Sealed = strings.Clone(o.Sealed)
+	e.declareAgain(name, done, func(q *queue) (sealmq.QueueOptions, bool) {
+		o.Owner = q.options.Owner
+		return o, q.paused
+	})
 }
 
 // PauseQueue records the declaration of a queue again, paused or not. What waits is delivered
 // from the moment at which it is recorded, not stored: a crash in between pauses it again.
 func (e *Engine) PauseQueue(name string, paused bool, done func(error)) {
-	if err := e.lockWithRoom(maxDeclareBytes); err != nil {
+	e.declareAgain(name, done, func(q *queue) (sealmq.QueueOptions, bool) { return q.options, paused })
+}
+
+// declareAgain records that a queue has other options from now on, or is paused or not: what
+// change makes of it.
+func (e *Engine) declareAgain(name string, done func(error), change func(*queue) (o sealmq.QueueOptions, paused bool)) {
+	var q *queue
+	var o sealmq.QueueOptions
+	var paused bool
+	err := e.lockWithRoomFor(func() int {
+		if q = e.state.queues[name]; q == nil {
+			return 0
+		}
+		o, paused = change(q)
+		return declareBytes(o)
+	})
+	if err != nil {
 		done(err)
 		return
 	}
-	q := e.state.queues[name]
-	err := error(sealmq.ErrNoQueue)
-	if q != nil {
-		err = e.declareAgain(q, q.options, paused)
+	if err = sealmq.ErrNoQueue; q != nil {
+		e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o, paused)
+		_, err = e.urgent(kindDeclare, e.scratch)
 	}
 	if err == nil {
+		q.options, q.paused = o, paused
+		e.state.defsChanged = true
+		e.sweepBy(q, e.nowMillis()) // which finds out what is due when
 		if q.hasWaiting() {
 			q.wake(q.ready)
 		}
@@ -115,21 +128,6 @@ func (e *Engine) PauseQueue(name string, paused bool, done func(error)) {
 		done(storageError(err))
 	}
 }
-
-// declareAgain records that a queue is another one from now on. Callers hold mu and have made
-// sure of the room.
-func (e *Engine) declareAgain(q *queue, o sealmq.QueueOptions, paused bool) error {
-	e.scratch = appendQueue(e.scratch[:0], q.id, q.name, o, paused)
-	if _, err := e.urgent(kindDeclare, e.scratch); err != nil {
-		return err
-	}
-	q.options, q.paused = o, paused
-	e.state.defsChanged = true
-	return nil
-}
-
-// maxDeclareBytes is what the longest declaration takes.
-const maxDeclareBytes = 2048 + 6*(sealmq.MaxSealedSuites*(sealmq.MaxNameBytes+1)+2*sealmq.MaxNameBytes)
 
 // declareBytes bounds what the record of a declaration takes. In JSON a character may
 // take six times its size.

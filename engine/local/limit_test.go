@@ -90,6 +90,49 @@ func TestLongDeclarationsWaitForRoom(t *testing.T) {
 	})
 }
 
+// TestChangesWaitForRoom: changes of a queue that has an owner with a long name come faster than
+// segments are prepared. They wait; none is refused, wherever in a segment they begin.
+func TestChangesWaitForRoom(t *testing.T) {
+	long := strings.Repeat("<", sealmq.MaxNameBytes) // in JSON six times as long
+	for name, change := range map[string]func(*rig, func(error)){
+		"options": func(r *rig, done func(error)) { r.ChangeQueue("q", sealmq.QueueOptions{}, done) },
+		"pause":   func(r *rig, done func(error)) { r.PauseQueue("q", true, done) },
+	} {
+		for used := 0; used < 4096; used += 512 {
+			t.Run(fmt.Sprint(name, " behind ", used), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, nil)
+					declare(t, r.Engine, "q", &sealmq.QueueOptions{Owner: sealmq.Owner{ID: long, Issuer: long}})
+					r.Define([]engine.Definition{{Key: "k", Value: make([]byte, used)}}, func(error) {})
+					synctest.Wait() // what is prepared at the start is there
+					hung := make(chan struct{})
+					r.fs.Hook(func(op faultfs.Op) *faultfs.Fault {
+						if op.Kind == faultfs.Create {
+							return &faultfs.Fault{Hang: hung}
+						}
+						return nil
+					})
+					const n = 12
+					done := make(chan error, n)
+					go func() {
+						for range n {
+							change(r, func(err error) { done <- err })
+						}
+					}()
+					synctest.Wait() // the prepared segments are full
+					close(hung)
+					for range n {
+						if err := <-done; err != nil {
+							t.Fatal(err)
+						}
+					}
+					_ = r.Close()
+				})
+			})
+		}
+	}
+}
+
 // TestChangedOptionsHold: options that are changed hold at once and after a restart, whether the
 // declaration and the change are in the journal, or in a checkpoint.
 func TestChangedOptionsHold(t *testing.T) {
