@@ -141,7 +141,7 @@ func (e *Engine) moveOneDead(d copyRef) error {
 // deadQueue returns the dead-letter queue of q and makes it if there is none.
 func (e *Engine) deadQueue(q *queue) (*queue, error) {
 	name := deadName(q.name)
-	if err := e.lockWithRoom(declareBytes(q.options)); err != nil {
+	if err := e.lockWithRoomFor(func() int { return declareBytes(q.options) }); err != nil {
 		return nil, err
 	}
 	defer e.mu.Unlock()
