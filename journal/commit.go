@@ -135,7 +135,6 @@ func (j *Journal) store(b *batch) error {
 		j.mu.Lock()
 		j.stats.Syncs++
 		j.stats.Bytes += uint64(len(r.buf))
-		j.stats.SyncTime += took
 		if len(j.spare) < maxSpare && cap(r.buf) <= maxSpareBytes {
 			j.spare = append(j.spare, r.buf[:0])
 		}
@@ -149,7 +148,7 @@ func (j *Journal) store(b *batch) error {
 // will be: the disk's state is known only after reopening.
 func (j *Journal) finish(b *batch, err error) {
 	if err != nil {
-		j.fail(err)
+		j.Stop(err)
 		err = j.Err()
 	}
 	j.mu.Lock()
@@ -175,15 +174,13 @@ func (j *Journal) finish(b *batch, err error) {
 // Stats are totals since Open and current levels.
 type Stats struct {
 	Syncs, Batches, Records, Bytes uint64
-	SyncTime                       time.Duration
 	Segments, Ready, Free          int
 	DiskBytes                      int64
 	PendingBytes                   int
 	// Storing is how long the batch that is written now has taken; 0 if there is none.
 	Storing time.Duration
-	// Damaged counts the damaged places that the start found, and each read of one since.
-	// DroppedTail counts those that were never promised.
-	Damaged, DroppedTail uint64
+	// DroppedTail counts the damaged places that the start found and that were never promised.
+	DroppedTail uint64
 	// Segment files that were used again, made and removed.
 	Recycled, Created, Removed uint64
 }

@@ -244,8 +244,9 @@ func poke(c chan struct{}) {
 	}
 }
 
-// fail stops the journal for good. The first cause stays.
-func (j *Journal) fail(err error) {
+// Stop stops the journal for good, as a failed write or sync of its own does; the owner of the
+// store calls it if a file beside the journal could not be made durable. The first cause stays.
+func (j *Journal) Stop(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.failed != nil {
@@ -256,13 +257,9 @@ func (j *Journal) fail(err error) {
 	j.room.Broadcast()
 }
 
-// Stop stops the journal as a failed sync of its own does: a file that belongs to the
-// same store could not be made durable.
-func (j *Journal) Stop(cause error) { j.fail(cause) }
-
 // Applied is the position up to which every OnSync function has been called, and the
-// sequence of the first record behind it. A checkpoint of what those functions did may
-// name it as Config.From.
+// sequence of the first record behind it. After a start from a checkpoint of what those
+// functions did, Replay may begin there.
 func (j *Journal) Applied() (Position, uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

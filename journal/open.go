@@ -63,7 +63,7 @@ func (j *Journal) openSegments() error {
 			continue
 		}
 		j.nextNum = max(j.nextNum, num+1)
-		s, repaired, err := openSegment(j.cfg.FS, filepath.Join(j.cfg.Dir, name), num, flag, j.cfg.StoreID)
+		s, repaired, err := openSegment(j.cfg.FS, filepath.Join(j.cfg.Dir, name), flag, j.cfg.StoreID)
 		if err != nil {
 			return err
 		}
@@ -125,8 +125,8 @@ func (o *opening) chooseDoubles(segments map[uint64]*segment, storeID [16]byte) 
 
 // openSegment opens one file. With a bad header the generation is read from the marks
 // in the file; it is 0 if there are none, because then it never held a record.
-func openSegment(fsys durable.FS, name string, num, flag int, storeID [16]byte) (_ *segment, repaired bool, err error) {
-	s := &segment{num: num, name: name}
+func openSegment(fsys durable.FS, name string, flag int, storeID [16]byte) (_ *segment, repaired bool, err error) {
+	s := &segment{name: name}
 	if s.file, err = fsys.OpenFile(name, flag, filePerm); err != nil {
 		return nil, false, fmt.Errorf("open segment: %w", err)
 	}

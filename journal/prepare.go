@@ -25,7 +25,7 @@ func (j *Journal) prepareSegments() {
 			more, err = j.prepareOne()
 			j.making.Unlock()
 			if err != nil && !IsNoSpace(err) {
-				j.fail(err)
+				j.Stop(err)
 				return
 			}
 			j.setNoSpace(err)
@@ -119,7 +119,7 @@ func (j *Journal) LendSpace(f func()) bool {
 	*from = (*from)[:n-1]
 	j.mu.Unlock()
 	if err := j.removeSegment(s); err != nil {
-		j.fail(err)
+		j.Stop(err)
 		return false
 	}
 	f()

@@ -143,13 +143,10 @@ func (j *Journal) decodeAt(b []byte, pos Position) (Record, bool) {
 
 // unreadable is a *Damage, or ErrReleased if that explains it.
 func (j *Journal) unreadable(p Place, reason string, raw []byte, err error) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	s := j.segments[p.Pos.Generation()]
+	s := j.segmentOf(p.Pos)
 	if s == nil {
 		return ErrReleased
 	}
-	j.stats.Damaged++
 	return &Damage{File: s.name, Pos: p.Pos, Bytes: int64(p.Bytes), Promised: true, Reason: reason, Err: err, raw: raw}
 }
 

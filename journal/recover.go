@@ -69,7 +69,7 @@ func (j *Journal) Begin() (*Report, error) {
 	if len(report.Damage) > 0 && !j.cfg.Quarantine {
 		return report, &DamageError{report.Damage}
 	}
-	j.stats.Damaged, j.stats.DroppedTail = uint64(len(report.Damage)), uint64(len(report.Dropped))
+	j.stats.DroppedTail = uint64(len(report.Dropped))
 	err := j.repair(o)
 	if err == nil {
 		err = j.chooseCurrent(o.sc)

@@ -42,7 +42,6 @@ var errNoHeader = errors.New("no valid segment header")
 
 type segment struct {
 	gen  uint64
-	num  int // in the file's name
 	name string
 	size int64
 	cut  int64  // what is left of size in the file; 0 if nothing is missing
@@ -132,7 +131,7 @@ func (s *segment) fill(off int64) error {
 // createSegment makes a new file full of zeros with a header, durable under its name.
 // After an error it removes the file if it can.
 func createSegment(fsys durable.FS, dir string, num, size int, storeID [16]byte, generation uint64) (_ *segment, err error) {
-	s := &segment{num: num, name: filepath.Join(dir, segmentName(num)), size: int64(size)}
+	s := &segment{name: filepath.Join(dir, segmentName(num)), size: int64(size)}
 	s.file, err = fsys.OpenFile(s.name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, filePerm)
 	if err != nil {
 		return nil, fmt.Errorf("create segment: %w", err)
