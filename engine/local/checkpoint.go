@@ -74,14 +74,6 @@ func (q *queue) liveRanges() (out []seqRange) {
 	return out
 }
 
-func (f *storeFiles) writeCheckpoint(c *checkpoint) error {
-	return f.writeFramed(checkpointName, checkpointKind, c.appendTo)
-}
-
-func (f *storeFiles) readCheckpoint() (*checkpoint, error) {
-	return readFramed(f, checkpointName, checkpointKind, decodeCheckpoint)
-}
-
 func (c *checkpoint) appendTo(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(c.at))
 	b = binary.LittleEndian.AppendUint64(b, c.seq)
@@ -193,7 +185,7 @@ func (e *Engine) storeCheckpoint(c *checkpoint, defs *definitions) (unindexed, e
 		err = e.j.Sync()
 	}
 	if err == nil {
-		err = e.files.writeCheckpoint(c)
+		err = e.files.writeFramed(checkpointName, checkpointKind, c.appendTo)
 	}
 	return unindexed, err
 }

@@ -45,32 +45,27 @@ func (e *Engine) lockWithRoomFor(size func() int) error {
 
 // DeclareQueue creates a queue, or compares options with those of an existing one.
 func (e *Engine) DeclareQueue(name string, o sealmq.QueueOptions, compare engine.Fields, done func(engine.QueueInfo, bool, error)) {
-	refuse := func(err error) { done(engine.QueueInfo{}, false, err) }
-	if err := o.Validate(); err != nil {
-		refuse(err)
-		return
-	}
+	err := o.Validate()
 	o = o.Normalize()
-	if err := e.lockWithRoom(declareBytes(o)); err != nil {
-		refuse(err)
+	if err == nil {
+		err = e.lockWithRoom(declareBytes(o))
+	}
+	if err != nil {
+		done(engine.QueueInfo{}, false, err)
 		return
 	}
 	q := e.state.queues[name]
 	created := q == nil
-	var err error
 	if created {
 		q, err = e.createQueue(name, o)
 	} else if !compare.Match(q.options, o) {
 		err = &sealmq.Error{Code: sealmq.Mismatch, Message: fmt.Sprintf("queue '%s' exists with other options", name)}
 	}
+	var info engine.QueueInfo
 	if err == nil {
-		info := q.info()
-		e.onSync(func(err error) { done(info, created && err == nil, err) })
+		info = q.info()
 	}
-	e.mu.Unlock()
-	if err != nil {
-		refuse(storageError(err))
-	}
+	e.answer(err, func(err error) { done(info, created && err == nil, err) })
 }
 
 // ChangeQueue records the declaration of a queue again, with other options.
@@ -121,12 +116,8 @@ func (e *Engine) declareAgain(name string, done func(error), change func(*queue)
 		if q.hasWaiting() {
 			q.wake(q.ready)
 		}
-		e.onSync(done)
 	}
-	e.mu.Unlock()
-	if err != nil {
-		done(storageError(err))
-	}
+	e.answer(err, done)
 }
 
 // declareBytes bounds what the record of a declaration takes. In JSON a character may
@@ -166,16 +157,13 @@ func (e *Engine) DeleteQueue(name string, only engine.If, done func(int, error))
 		e.scratch = binary.AppendUvarint(e.scratch[:0], uint64(q.id))
 		_, err = e.urgent(kindDelete, e.scratch)
 	}
+	removed := 0
 	if err == nil {
-		removed := q.live
+		removed = q.live
 		e.detach(q)
-		e.onSync(func(err error) { done(removed, err) })
 		e.background.Go(func() { e.clear(q) })
 	}
-	e.mu.Unlock()
-	if err != nil {
-		done(0, storageError(err))
-	}
+	e.answer(err, func(err error) { done(removed, err) })
 }
 
 // detach removes a queue from the state and ends its subscriptions. Its copies are

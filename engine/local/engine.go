@@ -98,10 +98,11 @@ type Engine struct {
 	// needed no ack, and whose record is not written for want of room. Nobody waits for the
 	// record; but while there are some, no segment may be released, or a crash would find the
 	// copies in the checkpoint and not in the journal.
-	removals  []copyRef
-	consumers consumers
-	scratch   []byte // for encoding payload heads
-	closed    bool
+	removals    []copyRef
+	lastSession uint64 // its id
+	freeHeld    *held  // to be used again; a list by next
+	scratch     []byte // for encoding payload heads
+	closed      bool
 
 	sweeper   sweeper
 	dead      deadLetterer
@@ -165,8 +166,7 @@ func newEngine(cfg Config) *Engine {
 	cfg = cfg.withDefaults()
 	e := &Engine{
 		cfg: cfg, log: cfg.Log, opened: cfg.Clock.Now(), files: storeFiles{fs: cfg.FS, dir: cfg.Dir},
-		consumers: consumers{sessions: map[*session]struct{}{}},
-		dead:      deadLetterer{wake: make(chan struct{}, 1)}, reclaimer: reclaimer{wake: make(chan struct{}, 1), work: make(chan func())},
+		dead: deadLetterer{wake: make(chan struct{}, 1)}, reclaimer: reclaimer{wake: make(chan struct{}, 1), work: make(chan func())},
 	}
 	e.began, e.elapsed = e.opened.UnixMilli(), monotonic(cfg.Clock)
 	e.state = newState(func(empty bool) {
@@ -282,6 +282,18 @@ func (e *Engine) urgent(kind byte, payload []byte) (journal.Position, error) {
 	return e.j.Append(true, kind, payload, nil)
 }
 
+// answer ends a call: it unlocks and calls done with err or, if that is nil, when everything
+// that was appended is synced. Callers hold mu.
+func (e *Engine) answer(err error, done func(error)) {
+	if err == nil {
+		e.onSync(done)
+	}
+	e.mu.Unlock()
+	if err != nil {
+		done(storageError(err))
+	}
+}
+
 // onSync calls done when everything that was appended is synced, or cannot be.
 func (e *Engine) onSync(done func(error)) {
 	e.j.OnSync(func(err error) { done(unavailable(err)) })
@@ -309,10 +321,6 @@ func (e *Engine) Define(batch []engine.Definition, done func(error)) {
 	}
 	if err == nil {
 		e.state.define(batch)
-		e.onSync(done)
 	}
-	e.mu.Unlock()
-	if err != nil {
-		done(storageError(err))
-	}
+	e.answer(err, done)
 }

@@ -122,7 +122,7 @@ func (r *recovery) begin() (err error) {
 // loadCheckpoint reads the checkpoint and the definitions that it names.
 func (r *recovery) loadCheckpoint() error {
 	e := r.e
-	cp, err := e.files.readCheckpoint()
+	cp, err := readFramed(&e.files, checkpointName, checkpointKind, decodeCheckpoint)
 	if durable.IsNotExist(err) {
 		return nil
 	}

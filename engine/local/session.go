@@ -13,13 +13,6 @@ import (
 	"github.com/sealmq/sealmq/journal"
 )
 
-// consumers are the open sessions.
-type consumers struct {
-	sessions map[*session]struct{}
-	last     uint64 // id of the last session
-	free     *held  // to be used again; a list by next
-}
-
 // session is the consumer's side of one connection or channel. The engine's lock guards
 // it.
 type session struct {
@@ -165,10 +158,8 @@ func (e *Engine) NewSession(cfg engine.SessionConfig) engine.Session {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.consumers.last++
-	s := &session{e: e, id: e.consumers.last, cfg: cfg, credit: math.MaxInt}
-	e.consumers.sessions[s] = struct{}{}
-	return s
+	e.lastSession++
+	return &session{e: e, id: e.lastSession, cfg: cfg, credit: math.MaxInt}
 }
 
 // Consume subscribes. It is answered in the order of the calls, after the queue's own
@@ -182,14 +173,9 @@ func (s *session) Consume(name string, o engine.ConsumeOptions, done func(error)
 	case e.closed, s.closed:
 		err = sealmq.ErrUnavailable
 	case q != nil:
-		id = s.subscribe(q, o)
-		err = nil
-		e.onSync(done)
+		id, err = s.subscribe(q, o), nil
 	}
-	e.mu.Unlock()
-	if err != nil {
-		done(err)
-	}
+	e.answer(err, done)
 	return id
 }
 
@@ -288,9 +274,9 @@ func (s *session) hold(q *queue, sub *subscription, seq uint64, n *entry, now in
 		sub = nil
 	}
 	attempt, back := q.take(seq, n)
-	h := s.e.consumers.free
+	h := s.e.freeHeld
 	if h != nil {
-		s.e.consumers.free = h.next
+		s.e.freeHeld = h.next
 	} else {
 		h = new(held)
 	}
@@ -325,6 +311,6 @@ func (e *Engine) unhold(h *held) {
 		h.sub.inHand--
 		s.inHand--
 	}
-	*h = held{next: e.consumers.free}
-	e.consumers.free = h
+	*h = held{next: e.freeHeld}
+	e.freeHeld = h
 }

@@ -213,7 +213,6 @@ func (s *session) Close(counted bool) {
 		return
 	}
 	s.closed = true
-	delete(e.consumers.sessions, s)
 	for _, sub := range s.subs {
 		sub.q.unsubscribe(sub)
 	}
