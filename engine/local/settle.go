@@ -15,37 +15,35 @@ const settleGroup = 256
 
 // Settle ends deliveries.
 func (s *session) Settle(batch []engine.Settlement, done func(error)) {
-	var denied error
-	if s.cfg.MayDead != nil && slices.ContainsFunc(batch, func(b engine.Settlement) bool { return b.Verdict == engine.Dead }) {
-		answer := done
-		done = func(err error) {
-			if err == nil {
-				err = denied
-			}
-			answer(err)
-		}
-	}
-	var held *bool
-	if slices.ContainsFunc(batch, func(b engine.Settlement) bool { return b.Verdict == engine.Extend }) {
-		held = new(bool)
-		answer := done
-		done = func(err error) {
-			if err == nil && !*held {
-				err = sealmq.ErrNotHeld
-			}
-			answer(err)
-		}
+	var told *outcome
+	if slices.ContainsFunc(batch, func(b engine.Settlement) bool { return b.Verdict == engine.Dead || b.Verdict == engine.Extend }) {
+		told, done = tellOutcome(batch, done)
 	}
 	for len(batch) > settleGroup {
-		if err := s.settleSome(batch[:settleGroup], held, &denied, func(error) {}); err != nil {
+		if err := s.settleSome(batch[:settleGroup], told, func(error) {}); err != nil {
 			done(err)
 			return
 		}
 		batch = batch[settleGroup:]
 	}
-	if err := s.settleSome(batch, held, &denied, done); err != nil {
+	if err := s.settleSome(batch, told, done); err != nil {
 		done(err)
 	}
+}
+
+// outcome is what Settle tells of verdicts that had no effect, or another one.
+type outcome struct {
+	notHeld error // nothing was held that was to be extended
+	denied  error // why a Dead was a Return
+}
+
+// tellOutcome has done get the outcome if there is no other error.
+func tellOutcome(batch []engine.Settlement, done func(error)) (*outcome, func(error)) {
+	told := &outcome{}
+	if slices.ContainsFunc(batch, func(b engine.Settlement) bool { return b.Verdict == engine.Extend }) {
+		told.notHeld = sealmq.ErrNotHeld // until something is extended
+	}
+	return told, func(err error) { done(cmp.Or(err, told.notHeld, told.denied)) }
 }
 
 // settling is the outcome of one group of settlements.
@@ -53,14 +51,12 @@ type settling struct {
 	gone []copyRef
 	back []byte    // encoding of a return record
 	dead []copyRef // to be moved to their dead-letter queues
-	held *bool     // whether there was something to extend
-	// denied is why a Dead was a Return.
-	denied *error
+	told *outcome  // nil if nothing is extended or dead by a verdict
 }
 
 // settleSome records and applies one group. If it returns an error, done is not called and
 // nothing has changed, unless the store has stopped.
-func (s *session) settleSome(batch []engine.Settlement, held *bool, denied *error, done func(error)) error {
+func (s *session) settleSome(batch []engine.Settlement, told *outcome, done func(error)) error {
 	e := s.e
 	room := 64
 	for i := range batch {
@@ -73,7 +69,7 @@ func (s *session) settleSome(batch []engine.Settlement, held *bool, denied *erro
 	if s.closed {
 		batch = nil
 	}
-	out := settling{gone: s.gone[:0], held: held, denied: denied}
+	out := settling{gone: s.gone[:0], told: told}
 	for i := range batch {
 		s.settleOne(&batch[i], &out, now)
 	}
@@ -104,7 +100,7 @@ func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 	if b.Verdict == engine.Extend {
 		if h != nil {
 			h.extend(now)
-			*out.held = true
+			out.told.notHeld = nil
 		}
 		return
 	}
@@ -116,7 +112,7 @@ func (s *session) settleOne(b *engine.Settlement, out *settling, now int64) {
 		verdict = engine.Return
 	case (h == nil || h.sub == nil) && s.cfg.MayDead != nil && !s.cfg.MayDead(q.name, &q.options):
 		verdict = engine.Return
-		*out.denied = &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to dead-letter messages of '" + q.name + "': it was returned instead"}
+		out.told.denied = &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to dead-letter messages of '" + q.name + "': it was returned instead"}
 	}
 	ends := verdict == engine.Ack || verdict == engine.Drop || verdict == engine.Dead
 	if ends && h != nil {
