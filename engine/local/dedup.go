@@ -167,7 +167,7 @@ func (d *dedup) known(id uint64, scope uint32, content contentHash) engine.Outco
 // add remembers a new id with a number of copies; without copies it is settled.
 func (d *dedup) add(id uint64, scope uint32, content contentHash, copies int, nowSeconds uint32) uint32 {
 	if (d.count+1)*5 > len(d.index)*4 || int(d.used)+1 >= len(d.index) {
-		d.grow(2 * len(d.index))
+		d.grow()
 	}
 	i := d.free
 	if i != noSlot {
@@ -197,19 +197,9 @@ func (d *dedup) place(i uint32) {
 	d.index[p] = d.cell(d.slot(i).id, i)
 }
 
-// reserve makes room for n more ids at once.
-func (d *dedup) reserve(n int) {
-	size := len(d.index)
-	for (d.count+n)*5 > size*4 {
-		size *= 2
-	}
-	if size > len(d.index) {
-		d.grow(size)
-	}
-}
-
-// grow makes a larger index and fills it slot by slot, which is the order in memory.
-func (d *dedup) grow(size int) {
+// grow makes an index of twice the size and fills it slot by slot, which is the order in memory.
+func (d *dedup) grow() {
+	size := 2 * len(d.index)
 	d.index = make([]uint32, size)
 	d.bits = uint(bits.Len(uint(size - 1)))
 	for i := range d.used {

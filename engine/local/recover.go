@@ -217,7 +217,6 @@ func (r *recovery) loadIndex(gen uint64) error {
 	if err != nil {
 		return r.loseIndex(gen, err)
 	}
-	e.state.dedup.reserve(x.ids)
 	u := e.state.use(gen)
 	u.sealed, u.indexed, u.released = true, true, !r.gens[gen]
 	u.count, u.ids = x.count, x.ids
