@@ -36,12 +36,8 @@ func (e *Engine) Copy(ctx context.Context, f func(name string, size int64, conte
 func (e *Engine) copyFiles(ctx context.Context, f func(name string, size int64, content io.Reader) error) error {
 	e.saveTime()
 	unindexed, err := e.takeCheckpoint()
-	for range 2 { // what the journal calls applied is behind a batch when the next one is answered
-		if err = cmp.Or(err, unindexed); err == nil {
-			err = e.j.Sync()
-		}
-	}
-	if err != nil {
+	// Twice: what the journal calls applied is behind a batch when the next one is answered.
+	if err := cmp.Or(err, unindexed, e.j.Sync(), e.j.Sync()); err != nil {
 		return err
 	}
 	at, _ := e.j.Applied() // not before the checkpoint, whose records are synced

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -149,11 +150,8 @@ func (e *Engine) lastCheckpoint() {
 	if e.j.Err() != nil {
 		return
 	}
-	for range 2 { // what the journal calls applied is behind a batch when the next one is answered
-		if err == nil {
-			err = e.j.Sync()
-		}
-	}
+	// Twice: what the journal calls applied is behind a batch when the next one is answered.
+	err = cmp.Or(err, e.j.Sync(), e.j.Sync())
 	if at, _ := e.j.Applied(); err == nil && (found || at > e.saved.at) {
 		_, err = e.takeCheckpoint()
 	}
