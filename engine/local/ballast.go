@@ -28,8 +28,3 @@ func (e *Engine) ensureBallast() {
 		}
 	}
 }
-
-// dropBallast reports whether there was something to give up.
-func (e *Engine) dropBallast() bool {
-	return e.files.remove(ballastName) == nil
-}

@@ -175,7 +175,10 @@ func (e *Engine) storeCheckpoint(c *checkpoint, defs *definitions) (unindexed, e
 		return nil, unindexed
 	}
 	if defs != nil {
-		if err = e.files.writeDefinitions(c.definitions, defs); err == nil {
+		err = e.files.writeFramed(definitionsName(c.definitions), definitionsKind, func(b []byte) []byte {
+			return defs.appendTo(b, e.files.storeID)
+		})
+		if err == nil {
 			// They stay those to name if what follows fails: nothing else piles up on a full disk.
 			e.saved.definitions = c.definitions
 			e.saved.files = append(e.saved.files, c.definitions)

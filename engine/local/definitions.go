@@ -49,10 +49,6 @@ func definitionsNumber(name string) (uint64, bool) {
 	return n, ok && err == nil
 }
 
-func (f *storeFiles) writeDefinitions(n uint64, c *definitions) error {
-	return f.writeFramed(definitionsName(n), definitionsKind, func(b []byte) []byte { return c.appendTo(b, f.storeID) })
-}
-
 // readDefinitions returns with damage what is intact, or nil if that cannot be told.
 func (f *storeFiles) readDefinitions(n uint64) (*definitions, error) {
 	name := definitionsName(n)

@@ -127,7 +127,7 @@ func (e *Engine) checkpointWithReserve() error {
 		err = cmp.Or(err, unindexed)
 	}
 	take()
-	if journal.IsNoSpace(err) && e.dropBallast() {
+	if journal.IsNoSpace(err) && e.files.remove(ballastName) == nil {
 		take()
 	}
 	for journal.IsNoSpace(err) && e.j.LendSpace(take) {
