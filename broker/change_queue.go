@@ -75,7 +75,7 @@ func (b *Broker) PauseQueue(c Caller, name string, paused bool, done func(error)
 		if !paused {
 			object += " resumed"
 		}
-		b.audit(c, string(actPause), object, err)
+		b.Audit(c, string(actPause), object, err)
 		done(err)
 	})
 }
@@ -122,7 +122,7 @@ func (b *Broker) Copy(c Caller, from, to string, place uint64, n int, done func(
 			first = errNoQueue(to) // it was deleted meanwhile
 		}
 		first = prefix(fmt.Sprintf("%d of %d messages were copied; ", copied, len(list)), first)
-		b.audit(c, "copy", from+" "+to, first)
+		b.Audit(c, "copy", from+" "+to, first)
 		done(copied, next, first)
 	})
 }

@@ -79,7 +79,7 @@ func join(n int, done func(error)) func(error) {
 // auditing makes done report its outcome to the audit as well.
 func (b *Broker) auditing(c Caller, act action, object string, done func(int, error)) func(int, error) {
 	return func(n int, err error) {
-		b.audit(c, string(act), object, err)
+		b.Audit(c, string(act), object, err)
 		done(n, err)
 	}
 }

@@ -33,7 +33,7 @@ func (b *Broker) Open(c Caller, notify func(), ended func(sub sealmq.Subscriptio
 		caller: c,
 		session: b.engine.NewSession(engine.SessionConfig{Client: c.ID, Notify: notify, Ended: ended,
 			MayDead: func(queue string, o *sealmq.QueueOptions) bool {
-				return b.grants.authorize(c, actDead, queue, ofQueue(o)) == nil
+				return b.grants.allows(c, actDead, queue, ofQueue(o))
 			}}),
 	}
 }
@@ -130,7 +130,7 @@ func (c *Consumer) Settle(batch []engine.Settlement, done func(error)) {
 		done = func(err error) {
 			if sealmq.CodeOf(err) == sealmq.Denied {
 				c.broker.metrics.denied(actDead)
-				c.broker.audit(c.caller, string(actDead), "", err)
+				c.broker.Audit(c.caller, string(actDead), "", err)
 			}
 			answer(err)
 		}

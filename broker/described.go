@@ -49,7 +49,7 @@ func (b *Broker) Queues(c Caller) (iter.Seq[*engine.QueueInfo], error) {
 	list, err := b.described()
 	return func(yield func(*engine.QueueInfo) bool) {
 		for i := range list {
-			if b.grants.authorize(c, actInspect, list[i].Name, owned{}) == nil && !yield(&list[i]) {
+			if b.grants.allows(c, actInspect, list[i].Name, owned{}) && !yield(&list[i]) {
 				return
 			}
 		}

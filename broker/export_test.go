@@ -73,7 +73,7 @@ func (b *Broker) CanPublish(c Caller, exchange string) error {
 func (b *Broker) Bound(c Caller) []Binding {
 	b.mu.Lock()
 	list := b.topo.all(func(bound Binding) bool {
-		return b.grants.authorize(c, actInspect, bound.Queue, owned{}) == nil && b.grants.authorize(c, actInspect, bound.Exchange, owned{}) == nil
+		return b.grants.allows(c, actInspect, bound.Queue, owned{}) && b.grants.allows(c, actInspect, bound.Exchange, owned{})
 	})
 	b.mu.Unlock()
 	slices.SortFunc(list, func(a, b Binding) int {

@@ -55,7 +55,7 @@ func (b *Broker) openKeys(stored []engine.Definition, d *DirectoryConfig) (*keyl
 
 func (b *Broker) keyChanged(by sealmq.Identity, act keylog.Action, name string, err error) {
 	if act != keylog.StoreChain {
-		b.audit(Caller{Identity: by}, string(act), name, err)
+		b.Audit(Caller{Identity: by}, string(act), name, err)
 	}
 	b.metrics.setKeys(b.keys.Counts())
 }

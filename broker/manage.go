@@ -22,10 +22,8 @@ func (m *manager) Queues(ctx context.Context) ([]sealmq.QueueInfo, error) {
 	return await(ctx, &m.connection, func(done func([]sealmq.QueueInfo, error)) {
 		queues, err := m.broker.Queues(m.caller)
 		list := []sealmq.QueueInfo{}
-		if err == nil {
-			for q := range queues {
-				list = append(list, *q)
-			}
+		for q := range queues {
+			list = append(list, *q)
 		}
 		done(list, err)
 	})
@@ -73,7 +71,7 @@ func (m *manager) CloseConnection(ctx context.Context, id uint64) error {
 		if err == nil {
 			var client string
 			client, err = m.peers.CloseConnection(id)
-			m.broker.AuditAdmin(m.caller, CloseConnection, ConnectionObject(id, client), err)
+			m.broker.Audit(m.caller, CloseConnection, ConnectionObject(id, client), err)
 		}
 		done(err)
 	})

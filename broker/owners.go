@@ -49,7 +49,7 @@ func (b *Broker) newQueue(c Caller, name string, o *sealmq.QueueOptions) (sealmq
 func (b *Broker) deny(c Caller, object, why string) error {
 	err := &sealmq.Error{Code: sealmq.Denied, Message: why}
 	b.metrics.denied(actDeclare)
-	b.audit(c, string(actDeclare), object, err)
+	b.Audit(c, string(actDeclare), object, err)
 	return err
 }
 

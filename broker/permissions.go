@@ -98,61 +98,54 @@ func (o owned) isOf(c Caller) bool { return o.exists && o.owner == c.Owner() }
 // queues that are the administrators'. The pipeline and the main server have grants of their own.
 // Everything else needs RoleAdmin.
 func (g grants) authorize(c Caller, act action, object string, of owned) error {
+	if g.allows(c, act, object, of) {
+		return nil
+	}
+	return denied(act, object)
+}
+
+// allows is authorize for what is only looked at, without an error.
+func (g grants) allows(c Caller, act action, object string, of owned) bool {
 	if c.ID == "" || act == actConsume && of.private && !of.isOf(c) {
-		return denied(act, object)
+		return false
 	}
 	switch c.Role {
 	case sealmq.RoleAdmin:
-		return nil
+		return true
 	case sealmq.RoleClient, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer:
 	default:
-		return denied(act, object)
+		return false
 	}
 	if g.isMainServer(c) && (slices.Contains(serverGrants, act) || act == actAdmin && object == CloseConnection) {
-		return nil
+		return true
 	}
-	switch act {
-	case actPublish, actConsume, actDeclare, actBind, actInspect, actDelete, actPurge, actPeek, actMove, actDead, actChange, actPause:
-		if g.ofPipeline(object) {
-			if slices.Contains(pipelineGrants[c.Role], act) {
-				return nil
-			}
-			return denied(act, object)
-		}
+	switch act { // what is not about a queue or an exchange
+	case actReadKey:
+		return true
+	case actFind, actPutEntry, actPutChain:
+		return object == c.ID
+	case actWriteKey:
+		return c.CommonName != "" && object == c.CommonName
+	case actResetKey, actAttest, actAdmin:
+		return false
 	}
-	switch act {
-	case actPublish, actConsume, actDeclare, actBind, actInspect, actDelete, actPurge, actPeek, actMove, actDead, actChange, actPause:
-		if strings.HasPrefix(object, reservedPrefix) {
-			return denied(act, object)
-		}
+	switch {
+	case g.ofPipeline(object):
+		return slices.Contains(pipelineGrants[c.Role], act)
+	case strings.HasPrefix(object, reservedPrefix):
+		return false
 	}
 	switch act {
 	case actPublish, actConsume, actDeclare, actInspect:
-		return nil
+		return true
 	case actBind:
-		if !of.exists || of.isOf(c) {
-			return nil
-		}
+		return !of.exists || of.isOf(c)
 	case actDead:
-		if of.exists && of.owner == (sealmq.Owner{}) || of.isOf(c) {
-			return nil
-		}
+		return of.exists && of.owner == (sealmq.Owner{}) || of.isOf(c)
 	case actDelete, actPurge, actPeek, actMove, actChange, actPause:
-		if of.isOf(c) {
-			return nil
-		}
-	case actReadKey:
-		return nil
-	case actFind, actPutEntry, actPutChain:
-		if object == c.ID {
-			return nil
-		}
-	case actWriteKey:
-		if c.CommonName != "" && object == c.CommonName {
-			return nil
-		}
+		return of.isOf(c)
 	}
-	return denied(act, object)
+	return false
 }
 
 // denials complete "not allowed to" for the caller.
@@ -183,8 +176,9 @@ func denied(act action, object string) error {
 	return &sealmq.Error{Code: sealmq.Denied, Message: "not allowed to " + denials[act] + " '" + object + "'"}
 }
 
-// audit records what somebody did or tried.
-func (b *Broker) audit(c Caller, command, object string, outcome error) {
+// Audit records what somebody did or tried. object is what the command was about, for example a
+// ConnectionObject, and may be empty.
+func (b *Broker) Audit(c Caller, command, object string, outcome error) {
 	if b.sink != nil {
 		b.sink.Write(audit.Record{Time: b.clock.Now(), Identity: c.Identity, Command: command, Object: object, Outcome: outcome})
 	}
@@ -204,7 +198,7 @@ func (b *Broker) allowOf(c Caller, act action, object string, of owned) error {
 	err := b.grants.authorize(c, act, object, of)
 	if err != nil {
 		b.metrics.denied(act)
-		b.audit(c, string(act), strings.Clone(object), err) // it may be part of a read buffer
+		b.Audit(c, string(act), strings.Clone(object), err) // it may be part of a read buffer
 	}
 	return err
 }
@@ -219,7 +213,7 @@ func (b *Broker) SeesConnection(c Caller) func(*sealmq.Identity) bool {
 
 // RequireAdmin checks that the caller may use an administrative command of a protocol
 // that is not about a queue or an exchange, such as "reset_stats" or CloseConnection.
-// A refusal is counted and audited. What became of an allowed command goes to AuditAdmin.
+// A refusal is counted and audited. What became of an allowed command goes to Audit.
 func (b *Broker) RequireAdmin(c Caller, command string) error {
 	if b.closed.Load() {
 		return sealmq.ErrUnavailable
@@ -227,15 +221,9 @@ func (b *Broker) RequireAdmin(c Caller, command string) error {
 	err := b.grants.authorize(c, actAdmin, command, owned{})
 	if err != nil {
 		b.metrics.denied(actAdmin)
-		b.audit(c, command, "", err)
+		b.Audit(c, command, "", err)
 	}
 	return err
-}
-
-// AuditAdmin records the outcome of a command that RequireAdmin has allowed. object is what the
-// command was about, for example a ConnectionObject, and may be empty.
-func (b *Broker) AuditAdmin(c Caller, command, object string, outcome error) {
-	b.audit(c, command, object, outcome)
 }
 
 // ConnectionObject is how the audit names a connection: its id, and its client if there was such

@@ -160,7 +160,7 @@ func (b *Broker) Peek(c Caller, queue string, from uint64, n int) ([]sealmq.Deli
 	list, err := p.Peek(queue, from, n)
 	err = nameQueue(queue, err)
 	if c.Role != sealmq.RoleServer || !b.grants.ofPipeline(queue) { // the main server looks several times a second
-		b.audit(c, string(actPeek), queue, err)
+		b.Audit(c, string(actPeek), queue, err)
 	}
 	return list, err
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,7 @@ type topology struct {
 
 	// byQueue has every binding once, and belongs to Broker.mu. The bindings of an exchange
 	// are searched for only when it is deleted.
-	byQueue map[string]map[link]struct{}
+	byQueue map[string]map[Binding]bool
 }
 
 // queueEntry is what routing and limits must know of a queue.
@@ -61,13 +62,10 @@ func (x *exchange) route(key string) ([]string, error) {
 	return x.router.route(key)
 }
 
-// link is one binding of a queue.
-type link struct{ exchange, key string }
-
 func newTopology() *topology {
 	return &topology{
 		exchanges: make(map[string]*exchange),
-		byQueue:   make(map[string]map[link]struct{}),
+		byQueue:   make(map[string]map[Binding]bool),
 		queues:    make(map[string]queueEntry),
 		owners:    make(map[sealmq.Owner]*Owned),
 	}
@@ -135,10 +133,10 @@ func (t *topology) removeExchange(name string) (gone []Binding) {
 func (t *topology) bind(b Binding) {
 	q := t.byQueue[b.Queue]
 	if q == nil {
-		q = make(map[link]struct{})
+		q = make(map[Binding]bool)
 		t.byQueue[b.Queue] = q
 	}
-	q[link{b.Exchange, b.Key}] = struct{}{}
+	q[b] = true
 	x := t.exchanges[b.Exchange]
 	t.count(x, b.Queue, 1)
 	x.mu.Lock()
@@ -165,16 +163,13 @@ func (t *topology) count(x *exchange, queue string, n int) {
 
 func (t *topology) unlink(b Binding) {
 	q := t.byQueue[b.Queue]
-	delete(q, link{b.Exchange, b.Key})
+	delete(q, b)
 	if len(q) == 0 {
 		delete(t.byQueue, b.Queue)
 	}
 }
 
-func (t *topology) has(b Binding) bool {
-	_, ok := t.byQueue[b.Queue][link{b.Exchange, b.Key}]
-	return ok
-}
+func (t *topology) has(b Binding) bool { return t.byQueue[b.Queue][b] }
 
 // countQueues counts those that there are.
 func (t *topology) countQueues() int {
@@ -260,9 +255,9 @@ func (t *topology) removeQueue(name string) {
 
 // all returns the bindings that are wanted, in no particular order.
 func (t *topology) all(want func(Binding) bool) (list []Binding) {
-	for queue, links := range t.byQueue {
-		for l := range links {
-			if b := (Binding{Queue: queue, Exchange: l.exchange, Key: l.key}); want(b) {
+	for _, bound := range t.byQueue {
+		for b := range bound {
+			if want(b) {
 				list = append(list, b)
 			}
 		}
@@ -272,11 +267,7 @@ func (t *topology) all(want func(Binding) bool) (list []Binding) {
 
 // bound returns the bindings of a queue.
 func (t *topology) bound(queue string) []Binding {
-	list := make([]Binding, 0, len(t.byQueue[queue]))
-	for l := range t.byQueue[queue] {
-		list = append(list, Binding{Queue: queue, Exchange: l.exchange, Key: l.key})
-	}
-	return list
+	return slices.Collect(maps.Keys(t.byQueue[queue]))
 }
 
 // Exchanges lists what the caller may see, sorted by name.
@@ -287,7 +278,7 @@ func (b *Broker) Exchanges(c Caller) []sealmq.ExchangeInfo {
 		list = append(list, sealmq.ExchangeInfo{Name: name, Owner: x.owner.ID, Kind: string(x.kind), Bindings: x.bindings})
 	}
 	b.topo.mu.RUnlock()
-	list = slices.DeleteFunc(list, func(x sealmq.ExchangeInfo) bool { return b.grants.authorize(c, actInspect, x.Name, owned{}) != nil })
+	list = slices.DeleteFunc(list, func(x sealmq.ExchangeInfo) bool { return !b.grants.allows(c, actInspect, x.Name, owned{}) })
 	slices.SortFunc(list, func(a, b sealmq.ExchangeInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
@@ -310,7 +301,7 @@ func (b *Broker) Bindings(c Caller, queue string) ([]sealmq.BindingInfo, error) 
 	b.unlock()
 	list := make([]sealmq.BindingInfo, 0, len(found))
 	for _, f := range found {
-		if b.grants.authorize(c, actInspect, f.Queue, owned{}) == nil && b.grants.authorize(c, actInspect, f.Exchange, owned{}) == nil {
+		if b.grants.allows(c, actInspect, f.Queue, owned{}) && b.grants.allows(c, actInspect, f.Exchange, owned{}) {
 			list = append(list, sealmq.BindingInfo(f))
 		}
 	}

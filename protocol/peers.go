@@ -12,7 +12,7 @@ type Peers interface {
 	// Count is the number of authenticated connections.
 	Count() int
 	// ConnectionsOf describes those whose identity matches, sorted by ID. Others are not
-	// looked at.
+	// looked at. The list is not nil.
 	ConnectionsOf(match func(*sealmq.Identity) bool) []sealmq.ConnectionInfo
 	// CloseConnection closes one, and says whose it was. Code BadArgument if there is none with
 	// this id.

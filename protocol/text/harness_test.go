@@ -63,7 +63,8 @@ func (t *table) Count() int {
 	return t.open
 }
 
-func (t *table) ConnectionsOf(match func(*sealmq.Identity) bool) (list []sealmq.ConnectionInfo) {
+func (t *table) ConnectionsOf(match func(*sealmq.Identity) bool) []sealmq.ConnectionInfo {
+	list := []sealmq.ConnectionInfo{}
 	for i, name := range []string{"alice", "bob"} {
 		for _, issuer := range []string{"", "test"} {
 			if match(&sealmq.Identity{ID: name, Issuer: issuer}) {

@@ -39,11 +39,7 @@ func (s *Session) answerJSON(v Verb, value any, err error) {
 
 func (s *Session) queues(v Verb, _ []byte) {
 	queues, err := s.cfg.Broker.Queues(s.caller)
-	list := []*engine.QueueInfo{}
-	if err == nil {
-		list = slices.AppendSeq(list, queues)
-	}
-	s.answerJSON(v, list, err)
+	s.answerJSON(v, slices.AppendSeq([]*engine.QueueInfo{}, queues), err)
 }
 
 func (s *Session) queue(v Verb, args []byte) {
@@ -166,11 +162,7 @@ func (s *Session) resend(v Verb, args []byte) {
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 func (s *Session) connections(v Verb, _ []byte) {
-	list := s.peer.Peers.ConnectionsOf(s.cfg.Broker.SeesConnection(s.caller))
-	if list == nil {
-		list = []sealmq.ConnectionInfo{}
-	}
-	s.answerJSON(v, list, nil)
+	s.answerJSON(v, s.peer.Peers.ConnectionsOf(s.cfg.Broker.SeesConnection(s.caller)), nil)
 }
 
 // closeConnection closes one, and with "ban" keeps its identity out for a while.
@@ -200,7 +192,7 @@ func (s *Session) closeConnection(v Verb, args []byte) {
 	} else {
 		client, err = s.peer.Peers.CloseConnection(id)
 	}
-	s.cfg.Broker.AuditAdmin(s.caller, command, broker.ConnectionObject(id, client), err)
+	s.cfg.Broker.Audit(s.caller, command, broker.ConnectionObject(id, client), err)
 	if err != nil {
 		s.answerError(v, err)
 		return

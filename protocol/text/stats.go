@@ -115,6 +115,6 @@ func (s *Session) resetStats(v Verb, _ []byte) {
 	}
 	s.flush()
 	s.cfg.Metrics.reset()
-	s.cfg.Broker.AuditAdmin(s.caller, s.table[v].word, "", nil)
+	s.cfg.Broker.Audit(s.caller, s.table[v].word, "", nil)
 	s.succeed(v, "")
 }
