@@ -135,21 +135,12 @@ func New(cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		engine:  cfg.Engine,
-		log:     cfg.Log,
-		clock:   cfg.Clock,
+		log:     cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
+		clock:   cmp.Or(cfg.Clock, clock.System),
 		limits:  cfg.Limits.withDefaults(),
-		metrics: cfg.Metrics,
+		metrics: cmp.Or(cfg.Metrics, NewMetrics()),
 		sink:    cfg.Audit,
 		grants:  grants{pipeline: cfg.PipelineQueue, own: cfg.OwnIssuer},
-	}
-	if b.log == nil {
-		b.log = slog.New(slog.DiscardHandler)
-	}
-	if b.clock == nil {
-		b.clock = clock.System
-	}
-	if b.metrics == nil {
-		b.metrics = NewMetrics()
 	}
 	if err := b.load(cfg.Directory); err != nil {
 		return nil, fmt.Errorf("load definitions: %w", err)
@@ -172,13 +163,13 @@ func (b *Broker) load(directory *DirectoryConfig) error {
 		return err
 	}
 	definitions := b.engine.Definitions()
-	s, err := readTopology(topo, queues, definitions)
+	dangling, err := topo.read(queues, definitions)
 	keys, keysErr := b.openKeys(definitions, directory)
 	if err := errors.Join(err, keysErr); err != nil {
 		return err
 	}
-	b.topo, b.keys = s.topo, keys
-	b.dropDangling(s.dangling)
+	b.topo, b.keys = topo, keys
+	b.dropDangling(dangling)
 	keys.Complete()
 	return nil
 }
@@ -192,11 +183,8 @@ func (b *Broker) Close() error {
 
 // Counts are the sizes of what clients have defined.
 type Counts struct {
-	Exchanges, Bindings, Queues, Keys int
-	// KeyLog is the length of the key directory's log.
-	KeyLog int
-	// Chains are senders' certificates.
-	Chains int
+	Exchanges, Bindings, Queues int
+	keylog.Counts               // of the key directory
 }
 
 // Counts returns how much is defined.
@@ -208,9 +196,7 @@ func (b *Broker) Counts() Counts {
 		Exchanges: len(b.topo.exchanges),
 		Bindings:  b.topo.bindings,
 		Queues:    len(b.topo.queues),
-		Keys:      keys.Keys,
-		KeyLog:    keys.Records,
-		Chains:    keys.Chains,
+		Counts:    keys,
 	}
 }
 

@@ -28,10 +28,6 @@ const (
 // bindingValue is the value of every binding of this version.
 const bindingValue = `{"v":1}`
 
-type bindingDefinition struct {
-	Version int `json:"v"`
-}
-
 type exchangeDefinition struct {
 	Version int          `json:"v"`
 	Kind    ExchangeKind `json:"kind"`
@@ -66,27 +62,18 @@ func bindingKey(b Binding) string {
 	return bindingPrefix + b.Queue + " " + b.Exchange + " " + b.Key
 }
 
-// stored is what an engine has stored.
-type stored struct {
-	topo     *topology
-	bindings []Binding
-	// dangling are bindings whose queue or exchange does not exist. A crash between the
-	// steps of a deletion can leave them, and so can an engine that lost a queue.
-	dangling []Binding
-}
-
-// readTopology reads queues and definitions into a topology. It understands all of batch or
-// returns an error.
-func readTopology(topo *topology, queues []engine.QueueInfo, batch []engine.Definition) (*stored, error) {
-	s := &stored{topo: topo}
+// read reads queues and definitions. It understands all of batch or returns an error. dangling
+// are bindings whose queue or exchange does not exist. A crash between the steps of a deletion
+// can leave them, and so can an engine that lost a queue.
+func (t *topology) read(queues []engine.QueueInfo, batch []engine.Definition) (dangling []Binding, err error) {
 	for i := range queues {
-		s.topo.addQueue(queues[i].Name, &queues[i].Options)
+		t.addQueue(queues[i].Name, &queues[i].Options)
 	}
+	var bindings []Binding
 	var errs []error
 	for _, d := range batch {
-		if err := s.read(d); err != nil {
-			errs = append(errs, err)
-			if len(errs) == maxReportedErrors {
+		if bindings, err = t.readDefinition(d, bindings); err != nil {
+			if errs = append(errs, err); len(errs) == maxReportedErrors {
 				break
 			}
 		}
@@ -94,48 +81,52 @@ func readTopology(topo *topology, queues []engine.QueueInfo, batch []engine.Defi
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	for _, b := range s.bindings {
-		if s.topo.hasQueue(b.Queue) && s.topo.exchanges[b.Exchange] != nil {
-			s.topo.bind(b)
+	for _, b := range bindings {
+		if t.hasQueue(b.Queue) && t.exchanges[b.Exchange] != nil {
+			t.bind(b)
 		} else {
-			s.dangling = append(s.dangling, b)
+			dangling = append(dangling, b)
 		}
 	}
-	return s, nil
+	return dangling, nil
 }
 
 // maxReportedErrors keeps an error about a wholly foreign store readable.
 const maxReportedErrors = 10
 
-func (s *stored) read(d engine.Definition) error {
+// readDefinition adds an exchange, or appends to bindings one that is made when all exchanges
+// are known.
+func (t *topology) readDefinition(d engine.Definition, bindings []Binding) ([]Binding, error) {
 	if name, ok := strings.CutPrefix(d.Key, exchangePrefix); ok {
 		var v exchangeDefinition
 		if err := definition.DecodeUpTo(ownedVersion, d.Key, d.Value, &v); err != nil {
-			return err
+			return bindings, err
 		}
 		if err := sealmq.CheckName("exchange", name); err != nil || !v.Kind.valid() {
-			return fmt.Errorf("definition %q is damaged: no such exchange is possible", d.Key)
+			return bindings, fmt.Errorf("definition %q is damaged: no such exchange is possible", d.Key)
 		}
-		s.topo.addExchange(name, v.Kind, v.Owner)
-		return nil
+		t.addExchange(name, v.Kind, v.Owner)
+		return bindings, nil
 	}
 	if rest, ok := strings.CutPrefix(d.Key, bindingPrefix); ok {
 		if string(d.Value) != bindingValue {
-			if err := definition.Decode(d.Key, d.Value, new(bindingDefinition)); err != nil {
-				return err
+			var v struct {
+				Version int `json:"v"`
+			}
+			if err := definition.Decode(d.Key, d.Value, &v); err != nil {
+				return bindings, err
 			}
 		}
 		names := strings.Split(rest, " ")
 		if len(names) != 3 {
-			return fmt.Errorf("definition %q is damaged: not three names", d.Key)
+			return bindings, fmt.Errorf("definition %q is damaged: not three names", d.Key)
 		}
-		s.bindings = append(s.bindings, Binding{Queue: names[0], Exchange: names[1], Key: names[2]})
-		return nil
+		return append(bindings, Binding{Queue: names[0], Exchange: names[1], Key: names[2]}), nil
 	}
 	if keylog.Owns(d.Key) {
-		return nil
+		return bindings, nil
 	}
-	return fmt.Errorf("definition %q is of an unknown kind: it was written by a newer program", d.Key)
+	return bindings, fmt.Errorf("definition %q is of an unknown kind: it was written by a newer program", d.Key)
 }
 
 // dropDangling also removes the definitions: otherwise a queue that is declared later

@@ -144,7 +144,7 @@ func TestKeyDirectory(t *testing.T) {
 	n.code(sealmq.Denied, reset(alice, "alice"))
 	n.code(sealmq.NoKey, reset(admin, "nobody"))
 	n.must(reset(admin, "alice"))
-	if c := n.Counts(); c.Keys != 0 || c.KeyLog != 2 || c.Chains != 1 {
+	if c := n.Counts(); c.Keys != 0 || c.Records != 2 || c.Chains != 1 {
 		t.Errorf("%+v", c)
 	}
 	nobody := broker.Caller{}

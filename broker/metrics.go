@@ -91,7 +91,7 @@ func (m *Metrics) setLimits(l Limits) {
 func (m *Metrics) setDefinitions(c Counts) {
 	set(m.definitions, map[string]int{"exchange": c.Exchanges, "binding": c.Bindings})
 	m.setQueues(c.Queues)
-	m.setKeys(keylog.Counts{Keys: c.Keys, Records: c.KeyLog, Chains: c.Chains})
+	m.setKeys(c.Counts)
 }
 
 func (m *Metrics) setQueues(n int) { m.definitions.WithLabelValues("queue").Set(float64(n)) }
