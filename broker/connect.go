@@ -14,20 +14,27 @@ import (
 // caller's permissions; it needs no network, and its messages need not be lines. A call
 // whose context ends may still have to wait until the disk has room for what it handed in.
 func (b *Broker) Connect(c Caller) sealmq.Connection {
-	return &connection{broker: b, caller: c, closed: make(chan struct{})}
+	return b.connect(c)
+}
+
+func (b *Broker) connect(c Caller) *connection {
+	conn := &connection{broker: b, caller: c}
+	conn.open, conn.end = context.WithCancelCause(context.Background())
+	return conn
 }
 
 // Manage returns a connection as Connect does, for what operators do. peers are the connections of
 // the network.
 func (b *Broker) Manage(c Caller, peers Peers) sealmq.Manager {
-	return &manager{connection: connection{broker: b, caller: c, closed: make(chan struct{})}, peers: peers}
+	return &manager{b.connect(c), peers}
 }
 
 // connection waits for what the broker answers later.
 type connection struct {
 	broker *Broker
 	caller Caller
-	closed chan struct{}
+	open   context.Context // until Close
+	end    context.CancelCauseFunc
 
 	mu  sync.Mutex
 	sub *subscription
@@ -36,24 +43,14 @@ type connection struct {
 func (c *connection) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.isClosed() {
+	if c.open.Err() != nil {
 		return nil
 	}
-	close(c.closed)
+	c.end(sealmq.ErrClosed)
 	if c.sub != nil {
 		c.sub.consumer.Close(true)
-		c.sub.end(sealmq.ErrClosed)
 	}
 	return nil
-}
-
-func (c *connection) isClosed() bool {
-	select {
-	case <-c.closed:
-		return true
-	default:
-		return false
-	}
 }
 
 // await starts a call and waits for its answer. An answer that has arrived counts, even if ctx or
@@ -62,7 +59,7 @@ func await[T any](ctx context.Context, c *connection, start func(done func(T, er
 	if err := ctx.Err(); err != nil {
 		return v, err
 	}
-	if c.isClosed() {
+	if c.open.Err() != nil {
 		return v, sealmq.ErrClosed
 	}
 	type answer struct {
@@ -76,7 +73,7 @@ func await[T any](ctx context.Context, c *connection, start func(done func(T, er
 		return a.v, a.err
 	case <-ctx.Done():
 		err = ctx.Err()
-	case <-c.closed:
+	case <-c.open.Done():
 		err = sealmq.ErrClosed
 	}
 	select {

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -22,9 +21,8 @@ type subscription struct {
 	// failed has room for an error that came with deliveries, for the next Next.
 	failed chan error
 
-	once  sync.Once
-	over  chan struct{}
-	cause error // set before over is closed
+	open context.Context // until it ends, at the latest with the connection; its cause says why
+	end  context.CancelCauseFunc
 }
 
 func (c *connection) Consume(ctx context.Context, queue string, prefetch int) (sealmq.Subscription, error) {
@@ -44,6 +42,7 @@ func (c *connection) Consume(ctx context.Context, queue string, prefetch int) (s
 		return s, nil
 	}
 	s.consumer.Close(false)
+	s.end(err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sub = nil
@@ -54,12 +53,13 @@ func (c *connection) subscribe() (*subscription, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.isClosed():
+	case c.open.Err() != nil:
 		return nil, sealmq.ErrClosed
 	case c.sub != nil:
 		return nil, &sealmq.Error{Code: sealmq.InUse, Message: "this connection already consumes a queue"}
 	}
-	s := &subscription{conn: c, ready: make(chan struct{}, 1), failed: make(chan error, 1), over: make(chan struct{})}
+	s := &subscription{conn: c, ready: make(chan struct{}, 1), failed: make(chan error, 1)}
+	s.open, s.end = context.WithCancelCause(c.open)
 	s.consumer = c.broker.Open(c.caller, s.signal, func(_ sealmq.SubscriptionID, queue string, why error) {
 		s.end(&sealmq.Error{Code: sealmq.CodeOf(why), Message: "Queue '" + queue + "' was deleted"})
 	})
@@ -74,21 +74,14 @@ func (s *subscription) signal() {
 	}
 }
 
-func (s *subscription) end(why error) {
-	s.once.Do(func() {
-		s.cause = why
-		close(s.over)
-	})
-}
-
 func (s *subscription) Next(ctx context.Context, dst []sealmq.Delivery) (int, error) {
 	if len(dst) == 0 {
 		return 0, &sealmq.Error{Code: sealmq.BadArgument, Message: "there is no room for a delivery"}
 	}
 	for {
 		select {
-		case <-s.over:
-			return 0, s.cause
+		case <-s.open.Done():
+			return 0, context.Cause(s.open)
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		case err := <-s.failed:
@@ -111,7 +104,7 @@ func (s *subscription) Next(ctx context.Context, dst []sealmq.Delivery) (int, er
 		}
 		select {
 		case <-s.ready:
-		case <-s.over:
+		case <-s.open.Done():
 		case <-ctx.Done():
 		}
 	}
@@ -119,7 +112,7 @@ func (s *subscription) Next(ctx context.Context, dst []sealmq.Delivery) (int, er
 
 // settle hands over the same verdict on several deliveries.
 func (s *subscription) settle(like engine.Settlement, list []sealmq.Delivery, done func(error)) error {
-	if s.conn.isClosed() {
+	if s.conn.open.Err() != nil {
 		return sealmq.ErrClosed
 	}
 	if len(list) == 0 {
@@ -189,12 +182,10 @@ func (s *subscription) SetPrefetch(n int) error {
 	}
 	s.conn.mu.Lock() // Close must stay the last
 	defer s.conn.mu.Unlock()
-	select {
-	case <-s.over:
-		return s.cause
-	default:
-		return s.consumer.SetPrefetch(0, n)
+	if err := context.Cause(s.open); err != nil {
+		return err
 	}
+	return s.consumer.SetPrefetch(0, n)
 }
 
 func (s *subscription) Close(ctx context.Context, unsettled ...sealmq.Delivery) error {
