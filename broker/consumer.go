@@ -31,7 +31,7 @@ func (b *Broker) Open(c Caller, notify func(), ended func(sub sealmq.Subscriptio
 	return &Consumer{
 		broker: b,
 		caller: c,
-		session: b.engine.NewSession(engine.SessionConfig{Client: c.ID, Notify: notify, Ended: ended,
+		session: b.engine.NewSession(engine.SessionConfig{Notify: notify, Ended: ended,
 			MayDead: func(queue string, o *sealmq.QueueOptions) bool {
 				return b.grants.allows(c, actDead, queue, ofQueue(o))
 			}}),
@@ -144,8 +144,8 @@ func (b *Broker) checkSettlement(s *engine.Settlement) error {
 		return nil
 	case engine.Return:
 		switch {
-		case s.Delay < 0 || s.Delay > engine.MaxDelay:
-			return badArgument("the delay is not between 0 and " + engine.MaxDelay.Round(time.Hour).String())
+		case s.Delay < 0 || s.Delay > sealmq.MaxDelay:
+			return badArgument("the delay is not between 0 and " + sealmq.MaxDelay.Round(time.Hour).String())
 		case s.Delay > 0 && !b.engine.Abilities().Delay,
 			s.Uncounted && !b.engine.Abilities().Uncounted:
 			return sealmq.ErrUnsupported

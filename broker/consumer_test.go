@@ -108,7 +108,7 @@ func TestConsumerRefuses(t *testing.T) {
 		"no verdict":            {Tag: tag},
 		"unknown verdict":       {Tag: tag, Verdict: engine.Extend + 1},
 		"negative delay":        {Tag: tag, Verdict: engine.Return, Delay: -1},
-		"long delay":            {Tag: tag, Verdict: engine.Return, Delay: engine.MaxDelay + 1},
+		"long delay":            {Tag: tag, Verdict: engine.Return, Delay: sealmq.MaxDelay + 1},
 		"long reason":           {Tag: tag, Verdict: engine.Dead, Reason: strings.Repeat("x", 256)},
 		"reason of two lines":   {Tag: tag, Verdict: engine.Dead, Reason: "a\nb"},
 		"reason that is binary": {Tag: tag, Verdict: engine.Dead, Reason: "\xff"},

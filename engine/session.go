@@ -8,8 +8,6 @@ import (
 
 // SessionConfig describes the connection or channel that opens a session.
 type SessionConfig struct {
-	// Client names the holder in descriptions.
-	Client string
 	// Notify says that Take may have something. It must not block, may be called from any
 	// goroutine and more often than needed, and not after Close returned.
 	Notify func()
@@ -110,9 +108,6 @@ type Settlement struct {
 	// so the next one has the same attempt, and may have the same tag. It is stored like
 	// any return.
 	Uncounted bool
-	Delay     time.Duration // Return only; 0 at once; at most MaxDelay
+	Delay     time.Duration // Return only; 0 at once; at most sealmq.MaxDelay
 	Reason    string        // Dead only; at most sealmq.MaxNameBytes bytes
 }
-
-// MaxDelay bounds Settlement.Delay.
-const MaxDelay = sealmq.MaxDelay

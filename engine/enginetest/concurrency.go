@@ -141,7 +141,7 @@ func (t *traffic) consumer(n int) {
 	rnd := rand.New(rand.NewPCG(t.seed, 1000+uint64(n)))
 	for {
 		wake := make(chan struct{}, 1)
-		s := t.h.engine.NewSession(engine.SessionConfig{Client: fmt.Sprint(n), Notify: func() {
+		s := t.h.engine.NewSession(engine.SessionConfig{Notify: func() {
 			select {
 			case wake <- struct{}{}:
 			default:
@@ -289,7 +289,7 @@ func comeAndGo(h *harness) {
 				more = false
 			default:
 			}
-			s := h.engine.NewSession(engine.SessionConfig{Client: "c"})
+			s := h.engine.NewSession(engine.SessionConfig{})
 			open.Add(1)
 			s.Consume("q", engine.ConsumeOptions{}, func(error) { open.Add(-1) })
 			list, _ := s.Take(nil, 5, everything)

@@ -25,7 +25,7 @@ type ending struct {
 
 func (h *harness) session() *consumer {
 	c := &consumer{h: h, notified: make(chan struct{}, 1), ended: make(chan ending, 100)}
-	c.Session = h.engine.NewSession(engine.SessionConfig{Client: "consumer", Notify: c.notify,
+	c.Session = h.engine.NewSession(engine.SessionConfig{Notify: c.notify,
 		Ended: func(sub sealmq.SubscriptionID, queue string, why error) {
 			c.ended <- ending{sub, queue, sealmq.CodeOf(why)}
 		}})

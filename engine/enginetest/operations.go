@@ -162,7 +162,7 @@ func (p *pair) openSession() {
 		sets: rapid.Bool().Draw(p.T, "sets prefetch"), shares: rapid.IntRange(0, 3).Draw(p.T, "shares credit") == 0,
 		noAck: rapid.IntRange(0, 7).Draw(p.T, "no ack") == 0}
 	for i, e := range p.engines {
-		s.sessions[i] = e.NewSession(engine.SessionConfig{Client: "c"})
+		s.sessions[i] = e.NewSession(engine.SessionConfig{})
 	}
 	p.sessions = append(p.sessions, s)
 }

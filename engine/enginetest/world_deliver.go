@@ -13,7 +13,7 @@ import (
 // consume opens a session on some queues.
 func (w *World) consume(queues ...string) {
 	c := &client{last: map[string]int{}}
-	c.Session = w.Engine.NewSession(engine.SessionConfig{Client: "test"})
+	c.Session = w.Engine.NewSession(engine.SessionConfig{})
 	w.client = c
 	for _, q := range queues {
 		c.Consume(q, engine.ConsumeOptions{Prefetch: 5 + w.rng.IntN(40)}, func(error) {})

@@ -5,7 +5,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/journal"
 )
@@ -259,7 +259,7 @@ func (r *recovery) applyMarks(q *queue) {
 	for seq, m := range q.marks {
 		n := q.at(seq)
 		m.holder = 0
-		m.until = min(m.until, e.nowMillis()+engine.MaxDelay.Milliseconds()) // whatever the clock was
+		m.until = min(m.until, e.nowMillis()+sealmq.MaxDelay.Milliseconds()) // whatever the clock was
 		q.marks[seq] = m
 		switch {
 		case m.reason != "":

@@ -187,7 +187,7 @@ func (e *Engine) giveBack(out *settling, n *entry, h *held, delay time.Duration,
 		m.attempts--
 	}
 	if delay > 0 {
-		delay = min(delay, engine.MaxDelay)
+		delay = min(delay, sealmq.MaxDelay)
 		m.until = now + delay.Milliseconds()
 		e.sweepBy(q, m.until)
 	}

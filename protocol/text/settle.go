@@ -57,8 +57,8 @@ func parseDelay(text string) (d time.Duration, why string) {
 	switch {
 	case err != nil:
 		return 0, "the delay is not a duration such as 30s"
-	case d < 0 || d > engine.MaxDelay:
-		return 0, "the delay is not between 0s and " + engine.MaxDelay.String()
+	case d < 0 || d > sealmq.MaxDelay:
+		return 0, "the delay is not between 0s and " + sealmq.MaxDelay.String()
 	}
 	return d, ""
 }
