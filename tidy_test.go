@@ -123,7 +123,7 @@ var places = []place{
 	{"pipeline/records", parts, "sealmq internal/clock internal/durable internal/vanished pipeline/accounts pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
 		"a store knows rows: how a message came, and who may read it, is decided above it"},
 
-	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal seal/ciphermq prometheus/client_golang", pure,
+	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal seal/ciphermq go-json-experiment/json prometheus/client_golang", pure,
 		"parsing and printing are tested byte by byte, and a session starts after the handshake"},
 	{"send", ends, "sealmq client internal/changes internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
 	{"receive", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},

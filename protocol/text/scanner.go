@@ -1,14 +1,14 @@
 package text
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf16"
 	"unicode/utf8"
 	"unsafe"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // scanner walks over JSON once, from left to right. Methods that return false have
@@ -265,37 +265,8 @@ func hex4(b []byte) (r rune, ok bool) {
 // unescape decodes what str returned. ok is false for half of a surrogate pair, which
 // is no character.
 func unescape(raw []byte) (out []byte, ok bool) {
-	out = make([]byte, 0, len(raw))
-	for i := 0; i < len(raw); {
-		if raw[i] != '\\' {
-			out = append(out, raw[i])
-			i++
-			continue
-		}
-		if raw[i+1] != 'u' {
-			c := raw[i+1]
-			if at := strings.IndexByte("bfnrt", c); at >= 0 {
-				c = "\b\f\n\r\t"[at]
-			}
-			out = append(out, c)
-			i += 2
-			continue
-		}
-		r, _ := hex4(raw[i+2:])
-		i += 6
-		if utf16.IsSurrogate(r) {
-			low := rune(0)
-			if bytes.HasPrefix(raw[i:], []byte(`\u`)) {
-				low, _ = hex4(raw[i+2:])
-			}
-			if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
-				return nil, false
-			}
-			i += 6
-		}
-		out = utf8.AppendRune(out, r)
-	}
-	return out, true
+	out, err := jsontext.AppendUnquote(nil, slices.Concat([]byte{'"'}, raw, []byte{'"'}))
+	return out, err == nil
 }
 
 // alias gives b's bytes as a string without copying. The string is valid only while b
