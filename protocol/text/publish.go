@@ -14,13 +14,17 @@ func (s *Session) publish(v Verb, args []byte) {
 		s.missing(v)
 		return
 	}
+	s.publishOne(v, exchange, key, nil, body)
+}
+
+// publishOne collects a message that may have a digest.
+func (s *Session) publishOne(v Verb, exchange, key, digest, body []byte) {
 	e, err := CheckMessage(body)
 	if err != nil {
 		s.badMessage(v, "Invalid message format: ", err)
 		return
 	}
-	g := s.collect(publishing, v)
-	s.add(g, exchange, key, e)
+	s.add(s.collect(publishing, v), exchange, key, digest, e)
 }
 
 // suffixRepeated ends the reply to a publish_digest that was a repeat.
@@ -36,15 +40,7 @@ func (s *Session) publishDigest(v Verb, args []byte) {
 		s.badArgument(v, "the digest is not hexadecimal")
 		return
 	}
-	e, err := CheckMessage(body)
-	if err != nil {
-		s.badMessage(v, "Invalid message format: ", err)
-		return
-	}
-	g := s.collect(publishing, v)
-	s.add(g, exchange, key, e)
-	list := s.requests.publishes
-	list[len(list)-1].Message.Digest = sum
+	s.publishOne(v, exchange, key, sum, body)
 }
 
 // publishBatch makes one call of a line, and its replies are one piece of output. If one
@@ -72,17 +68,17 @@ func (s *Session) publishBatch(v Verb, args []byte) {
 	g := s.collect(publishing, v)
 	g.batch = true
 	for _, e := range batch {
-		s.add(g, exchange, key, e)
+		s.add(g, exchange, key, nil, e)
 	}
 	s.flush()
 }
 
 // add puts one message into the group. Its strings are parts of the line, which does not
 // change before the group is flushed.
-func (s *Session) add(g *group, exchange, key []byte, e Envelope) {
+func (s *Session) add(g *group, exchange, key, digest []byte, e Envelope) {
 	r := s.collected()
 	r.publishes = append(r.publishes, engine.Publish{Message: sealmq.Message{
-		Exchange: alias(exchange), Key: alias(key), ID: alias(e.ID), Body: e.Body,
+		Exchange: alias(exchange), Key: alias(key), ID: alias(e.ID), Digest: digest, Body: e.Body,
 	}})
 	g.text = append(append(append(g.text, prefixAck...), e.ID...), '\n')
 	g.ends = append(g.ends, len(g.text))
