@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/listener"
 	"github.com/sealmq/sealmq/protocol"
 )
@@ -83,16 +84,13 @@ func (f *fake) Tick(now time.Time) time.Time {
 	return f.next
 }
 
-func (f *fake) NoRoom()            {}
-func (f *fake) Ready() bool        { return true }
-func (f *fake) Drain()             {}
-func (f *fake) Drained() bool      { return true }
-func (f *fake) Quiet()             {}
-func (f *fake) Commands() uint64   { return 0 }
-func (f *fake) Unacked() int       { return 0 }
-func (f *fake) Consumes() []string { return nil }
-func (f *fake) Prefetch() int      { return 0 }
-func (f *fake) Close()             {}
+func (f *fake) NoRoom()                         {}
+func (f *fake) Ready() bool                     { return true }
+func (f *fake) Drain()                          {}
+func (f *fake) Drained() bool                   { return true }
+func (f *fake) Quiet()                          {}
+func (f *fake) Describe(*sealmq.ConnectionInfo) {}
+func (f *fake) Close()                          {}
 
 func TestProtocolIsChosenByThePrefix(t *testing.T) {
 	fakes := []protocol.Protocol{fakeProtocol("AMQP\x00\x00\x09\x01", 0), fakeProtocol("AM", 0)}

@@ -158,7 +158,7 @@ func (c *conn) describe() sealmq.ConnectionInfo {
 	d.Protocol = c.protocol
 	c.mu.Unlock()
 	if session != nil {
-		d.Commands, d.Unacked, d.Consumes, d.Prefetch = session.Commands(), session.Unacked(), session.Consumes(), session.Prefetch()
+		session.Describe(&d)
 	}
 	return d
 }

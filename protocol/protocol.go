@@ -80,11 +80,9 @@ type Session interface {
 	Drained() bool
 	// Quiet gives back memory when nothing was received for a while.
 	Quiet()
-	// Commands, Unacked, Consumes and Prefetch describe the session to operators.
-	Commands() uint64
-	Unacked() int
-	Consumes() []string // the queues, sorted
-	Prefetch() int      // that the peer asked for; 0 if it did not
+	// Describe describes the session to operators: it sets Commands, Unacked, Consumes and
+	// Prefetch.
+	Describe(*sealmq.ConnectionInfo)
 	// Close may be called more than once.
 	Close()
 }

@@ -3,7 +3,6 @@ package text
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -103,20 +102,6 @@ func (d *delivery) close() {
 	}
 }
 
-func (d *delivery) drain() {
-	d.pushMu.Lock()
-	defer d.pushMu.Unlock()
-	d.draining = true
-}
-
-func (d *delivery) quiet() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ledger.len() == 0 {
-		d.ledger = ledger{turn: d.ledger.turn}
-	}
-}
-
 // settleID appends a settlement for each delivery that id means, and notes in g that it is
 // pending.
 func (d *delivery) settleID(g *group, r *requests, id []byte, like engine.Settlement) (found, madeRoom bool) {
@@ -189,14 +174,6 @@ func (d *delivery) unreserve(queue string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.subs, queue)
-}
-
-// Consumes implements protocol.Session.
-func (s *Session) Consumes() []string {
-	d := &s.delivery
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Sorted(maps.Keys(d.subs))
 }
 
 // end is called by the broker when a queue that is consumed was deleted.
@@ -369,12 +346,4 @@ func appendQuoted(dst []byte, s string) []byte {
 		}
 	}
 	return append(append(append(dst, '"'), s...), '"')
-}
-
-// Unacked is how many deliveries the peer holds.
-func (s *Session) Unacked() int {
-	if c := s.delivery.consumer.Load(); c != nil {
-		return c.Unacked()
-	}
-	return 0
 }

@@ -3,7 +3,9 @@ package text
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -68,12 +70,8 @@ type Config struct {
 // Protocol is the line protocol. It has no prefix: a conversation that begins like no
 // other is one of lines.
 func Protocol(cfg Config) protocol.Protocol {
-	if cfg.Metrics == nil {
-		cfg.Metrics = NewMetrics()
-	}
-	if cfg.Clock == nil {
-		cfg.Clock = clock.System
-	}
+	cfg.Metrics = cmp.Or(cfg.Metrics, NewMetrics())
+	cfg.Clock = cmp.Or(cfg.Clock, clock.System)
 	cfg.Limits = cfg.Limits.withDefaults()
 	return protocol.Protocol{
 		Name:    "text",
@@ -279,17 +277,34 @@ func (s *Session) contain() {
 // time-outs: a consumer may be silent for ever (specification R11).
 func (s *Session) Tick(time.Time) time.Time { return time.Time{} }
 
-// Commands is how many commands were read.
-func (s *Session) Commands() uint64 { return s.commands.Load() }
-
-// Prefetch implements protocol.Session.
-func (s *Session) Prefetch() int { return int(s.asked.Load()) }
+// Describe implements protocol.Session.
+func (s *Session) Describe(info *sealmq.ConnectionInfo) {
+	info.Commands, info.Prefetch = s.commands.Load(), int(s.asked.Load())
+	d := &s.delivery
+	if c := d.consumer.Load(); c != nil {
+		info.Unacked = c.Unacked()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	info.Consumes = slices.Sorted(maps.Keys(d.subs))
+}
 
 // Drain stops pushing. Replies go on; Drained tells when all have been handed out.
-func (s *Session) Drain() { s.delivery.drain() }
+func (s *Session) Drain() {
+	s.delivery.pushMu.Lock()
+	defer s.delivery.pushMu.Unlock()
+	s.delivery.draining = true
+}
 
 // Quiet implements protocol.Session.
-func (s *Session) Quiet() { s.delivery.quiet() }
+func (s *Session) Quiet() {
+	d := &s.delivery
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ledger.len() == 0 {
+		d.ledger = ledger{turn: d.ledger.turn}
+	}
+}
 
 // Close implements protocol.Session. It returns every held delivery to its queue and ends
 // the wait in Ready or Input. What was handed to the broker is still carried out.
