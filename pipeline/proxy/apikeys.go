@@ -222,9 +222,9 @@ func (p *Proxy) keyed(key string, addr netip.Addr) (httpkit.Caller, error) {
 	if err != nil {
 		return httpkit.Caller{}, httpkit.ErrNoIdentity
 	}
-	if r := p.cfg.Revocation; r != nil && r.RevokesName(k.ClientID) {
-		return httpkit.Caller{}, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
+	c, err := p.clientNamed(k.ClientID, httpkit.ByAPIKey, "")
+	if err == nil {
+		p.apiKeys.noteUse(k.ID, now)
 	}
-	p.apiKeys.noteUse(k.ID, now)
-	return httpkit.Caller{Identity: plainClient(k.ClientID), Source: httpkit.ByAPIKey}, nil
+	return c, err
 }

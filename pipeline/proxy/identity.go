@@ -55,11 +55,18 @@ func (p *Proxy) named(names, fingerprints []string) (httpkit.Caller, error) {
 			return httpkit.Caller{}, p.badHeader()
 		}
 	}
+	return p.clientNamed(name, httpkit.ByHeader, fingerprint)
+}
+
+// clientNamed is a client that showed no certificate here, unless it is revoked. Then its name goes
+// with the error, for the record of who was not let in.
+func (p *Proxy) clientNamed(name string, source httpkit.Source, fingerprint string) (httpkit.Caller, error) {
+	c := httpkit.Caller{Identity: sealmq.Identity{ID: name, CommonName: name, Role: sealmq.RoleClient}, Source: source, Fingerprint: fingerprint}
 	if r := p.cfg.Revocation; r != nil && (r.RevokesName(name) || fingerprint != "" && r.RevokesFingerprint(fingerprint)) {
 		p.metrics.certificateSeen("revoked")
-		return httpkit.Caller{Identity: plainClient(name)}, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
+		return c, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
 	}
-	return httpkit.Caller{Identity: plainClient(name), Source: httpkit.ByHeader, Fingerprint: fingerprint}, nil
+	return c, nil
 }
 
 // badHeader is the answer to headers of a trusted reverse proxy that name nobody for certain.
@@ -83,10 +90,6 @@ func (p *Proxy) clientID(c httpkit.Caller) string {
 		return c.ID
 	}
 	return pipeline.ForeignClient(c.ID, c.Issuer)
-}
-
-func plainClient(name string) sealmq.Identity {
-	return sealmq.Identity{ID: name, CommonName: name, Role: sealmq.RoleClient}
 }
 
 func contains(list []netip.Prefix, addr netip.Addr) bool {

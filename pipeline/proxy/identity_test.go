@@ -253,8 +253,10 @@ func TestAPIKeys(t *testing.T) {
 	_, near := add("meter-3", "192.0.2.0/24", "127.0.0.1/32")
 	_, stolen := add("meter-4")
 	var ahead atomic.Int64
+	denied := make(chan string, 10)
 	w := newWorld(t, func(_ *world, c *proxy.Config) {
 		c.APIKeyFile, c.Now = file, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		c.Denied = func(_ *http.Request, _ string, c httpkit.Caller, e *httpkit.Error) { denied <- c.ID + ": " + e.Message }
 	}).ready()
 	w.revoked.revokeName("meter-4")
 	c := w.client(w.ca.WithoutCertificate(), true)
@@ -271,6 +273,16 @@ func TestAPIKeys(t *testing.T) {
 	}
 	if n := w.count("proxy_certificate_validations_total", "api_key"); n != 2 {
 		t.Errorf("%v keys counted", n)
+	}
+	// A refusal tells operators whose key it was, if there is one.
+	nobody := ": " + httpkit.TextNoIdentity
+	for _, want := range []string{nobody, nobody, "meter-4: " + httpkit.TextRevoked, nobody, nobody} {
+		if got := <-denied; got != want {
+			t.Errorf("denied was %q, want %q", got, want)
+		}
+	}
+	if n := w.count("proxy_certificate_validations_total", "revoked"); n != 1 {
+		t.Errorf("%v revoked clients counted", n)
 	}
 	// The last use is written down once a minute.
 	uses := func() map[string]time.Time {
