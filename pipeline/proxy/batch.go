@@ -35,10 +35,11 @@ func (p *Proxy) submitBatch(w http.ResponseWriter, r *http.Request) {
 			continue
 		}
 		it, err := p.seal(m, c, domain, now)
-		if e := httpkit.ErrorOf(err); err != nil && e.Code == httpkit.CodeAuthorization {
+		if err != nil && httpkit.ErrorOf(err).Code == httpkit.CodeAuthorization {
 			out.Results[i] = p.failed(proxyapi.SubmissionResultStatusRefused, err)
 			continue
-		} else if err != nil {
+		}
+		if err != nil {
 			httpkit.WriteError(w, r, err)
 			return
 		}
