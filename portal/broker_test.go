@@ -1,6 +1,8 @@
 package portal
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
@@ -115,8 +117,36 @@ func TestReturnOfDeadLetters(t *testing.T) {
 	if strings.Contains(strings.Join(w.asked[asked:], " "), "return") {
 		t.Error("nothing was chosen, and the main server was asked to return something")
 	}
-	if got := returnedToast(&mainapi.DeadLettersReturned{Returned: 1, Kept: 2, WhyKept: "it is full", Queues: []mainapi.ReturnedTo{{Name: "q"}}}); got != (toast{"warn", "1 message returned to q. 2 messages stay: it is full."}) {
+	if got := returnedToast(&mainapi.DeadLettersReturned{Returned: 1, Kept: 2, WhyKept: "it is full", Queues: []mainapi.ReturnedTo{{Name: "q"}}}, false); got != (toast{"warn", "1 message returned to q. 2 messages stay: it is full."}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestReturnStopsHalfWay: if the broker stops answering, the reader learns what was returned, why
+// messages stay, and that the rest was not tried.
+func TestReturnStopsHalfWay(t *testing.T) {
+	for _, tc := range []struct {
+		kept int
+		want string
+	}{
+		{0, "12 messages returned. The broker did not take the rest; return all once more to go on."},
+		{3, "12 messages returned. 3 messages stay: the queue is full. The broker did not take the rest; return all once more to go on."},
+	} {
+		var w *world
+		w = newWorld(t, Config{API: InProcess(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			w.ServeHTTP(rw, r)
+			if strings.HasSuffix(r.URL.Path, "/dead/return") {
+				w.refuse("POST /api/v1/broker/dead/return", 503, "service_unavailable", "the broker cannot be reached; try again")
+			}
+		}))})
+		w.on("POST /api/v1/broker/dead/return", http.StatusOK, mainapi.DeadLettersReturned{Returned: 12, Kept: tc.kept, WhyKept: map[bool]string{true: "the queue is full"}[tc.kept > 0], NextCursor: "13"})
+		sent := w.browse(admin, "/admin/dead/return?queue=q.dead", url.Values{"all": {"1"}})
+		flash, _, _ := strings.Cut(cookie(sent, "__Host-sealmq-flash"), ";")
+		text, err := base64.RawURLEncoding.DecodeString(flash)
+		var got toast
+		if err != nil || json.Unmarshal(text, &got) != nil || got != (toast{"warn", tc.want}) {
+			t.Errorf("%v %+v, want %q", err, got, tc.want)
+		}
 	}
 }
 

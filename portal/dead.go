@@ -121,14 +121,14 @@ func returnDead(v *visit) error {
 		}
 	}
 	var sum mainapi.DeadLettersReturned
+	stopped := false // the broker stopped answering half way
 	began := time.Now()
 	for {
 		r, err := v.api.ReturnDeadLettersWithResponse(v.ctx, body)
 		if err != nil && sum.Returned == 0 {
 			return err
 		}
-		if err != nil {
-			sum.WhyKept = "the broker did not take the rest"
+		if stopped = err != nil; stopped {
 			break
 		}
 		got := r.JSON200
@@ -144,7 +144,7 @@ func returnDead(v *visit) error {
 		}
 		body.Cursor = sum.NextCursor
 	}
-	v.flash(returnedToast(&sum))
+	v.flash(returnedToast(&sum, stopped))
 	return v.redirect(v.deadPath(queue))
 }
 
@@ -152,8 +152,9 @@ func (v *visit) deadPath(queue string) string {
 	return "/admin/dead?" + url.Values{"queue": {queue}}.Encode()
 }
 
-// returnedToast says what became of dead letters.
-func returnedToast(r *mainapi.DeadLettersReturned) toast {
+// returnedToast says what became of dead letters. stopped says that the rest was not tried, because
+// the broker did not answer.
+func returnedToast(r *mainapi.DeadLettersReturned, stopped bool) toast {
 	to := ""
 	if len(r.Queues) == 1 {
 		to = " to " + sealmq.Escape(r.Queues[0].Name)
@@ -164,9 +165,11 @@ func returnedToast(r *mainapi.DeadLettersReturned) toast {
 		tone = "warn"
 		text += " " + plural(r.Kept, "message stays", "messages stay") + ": " + r.WhyKept + "."
 	}
-	if r.NextCursor != "" {
-		tone = "warn"
-		text += " There are more; return all once more to go on."
+	switch {
+	case stopped:
+		tone, text = "warn", text+" The broker did not take the rest; return all once more to go on."
+	case r.NextCursor != "":
+		tone, text = "warn", text+" There are more; return all once more to go on."
 	}
 	return toast{tone, text}
 }
