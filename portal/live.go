@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
@@ -37,25 +38,29 @@ type livePoint struct {
 	Waiting   *int64 `json:"waiting"`
 }
 
-// live makes the event for all browsers once: the main server sends the same to each.
+// live makes the event for all browsers of a role once: the main server sends the same to each.
 type live struct {
-	mu       sync.Mutex
-	from, to []byte
+	mu   sync.Mutex
+	from []byte
+	to   map[sealmq.Role][]byte
 }
 
-// eventFor is the event of an overview, as a line of data.
-func (p *Portal) eventFor(overview []byte) ([]byte, error) {
+// eventFor is the event of an overview for readers of a role, as a line of data.
+func (p *Portal) eventFor(overview []byte, role sealmq.Role) ([]byte, error) {
 	p.live.mu.Lock()
 	defer p.live.mu.Unlock()
-	if bytes.Equal(overview, p.live.from) {
-		return p.live.to, nil
+	if !bytes.Equal(overview, p.live.from) {
+		p.live.from, p.live.to = bytes.Clone(overview), make(map[sealmq.Role][]byte)
+	}
+	if made := p.live.to[role]; made != nil {
+		return made, nil
 	}
 	var o mainapi.Overview
 	if err := json.Unmarshal(overview, &o); err != nil {
 		return nil, err
 	}
 	event := liveEvent{Parts: make(map[string]string)}
-	view := p.liveView(&o)
+	view := p.liveView(&o, role)
 	part := func(id, name string, data any) error {
 		var b bytes.Buffer
 		err := p.templates.ExecuteTemplate(&b, name, data)
@@ -77,8 +82,9 @@ func (p *Portal) eventFor(overview []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.live.from, p.live.to = bytes.Clone(overview), append(append([]byte("data: "), data...), "\n\n"...)
-	return p.live.to, nil
+	made := append(append([]byte("data: "), data...), "\n\n"...)
+	p.live.to[role] = made
+	return made, nil
 }
 
 // showEvents relays the main server's events. It ends with them, or when the browser has gone
@@ -104,7 +110,7 @@ func showEvents(v *visit) error {
 	if _, ok := resp.Body.(io.WriterTo); !ok { // the main server is in another process
 		buffer = make([]byte, 4<<10)
 	}
-	_, err = io.CopyBuffer(&eventRelay{portal: v.portal, to: v.w}, resp.Body, buffer)
+	_, err = io.CopyBuffer(&eventRelay{portal: v.portal, role: v.role(), to: v.w}, resp.Body, buffer)
 	if errors.Is(err, errEvent) {
 		v.portal.cfg.Log.Error("an event of the main server cannot be shown", "error", err)
 	}
@@ -116,6 +122,7 @@ var errEvent = errors.New("the event is not an overview")
 // eventRelay takes what the main server sends, and gives a browser its own event for each.
 type eventRelay struct {
 	portal *Portal
+	role   sealmq.Role // of the reader
 	to     http.ResponseWriter
 	rest   []byte // of a line that has not ended
 }
@@ -149,7 +156,7 @@ func (e *eventRelay) line(line []byte) error {
 	switch data, isData := bytes.CutPrefix(line, []byte("data: ")); {
 	case isData:
 		var err error
-		if out, err = e.portal.eventFor(data); err != nil {
+		if out, err = e.portal.eventFor(data, e.role); err != nil {
 			return fmt.Errorf("%w: %w", errEvent, err)
 		}
 	case !bytes.HasPrefix(line, []byte(":")):

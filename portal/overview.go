@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
 )
 
@@ -104,7 +105,7 @@ func showOverview(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view.liveView = v.portal.liveView(now.JSON200)
+	view.liveView = v.portal.liveView(now.JSON200, v.role())
 	view.Chart = newChart(history.JSON200, step)
 	for i := range view.Figures {
 		view.Figures[i].Spark = view.Chart.spark(view.Figures[i].ID)
@@ -112,9 +113,9 @@ func showOverview(v *visit) error {
 	return v.render("overview", view)
 }
 
-// liveView puts an overview into words.
-func (p *Portal) liveView(o *mainapi.Overview) liveView {
-	view := liveView{Summary: state{toneOf(o.State), o.Summary + "."}, Since: o.Since, Steps: p.startSteps(&o.Started)}
+// liveView puts an overview into words, for readers of a role.
+func (p *Portal) liveView(o *mainapi.Overview, role sealmq.Role) liveView {
+	view := liveView{Summary: state{toneOf(o.State), o.Summary + "."}, Since: o.Since, Steps: p.startSteps(&o.Started, role)}
 	waits, note := "–", "The queue does not answer"
 	if q := o.Queue; q != nil {
 		waits, note = number(q.Ready+q.Processing+q.Retry), ""
@@ -134,7 +135,7 @@ func (p *Portal) liveView(o *mainapi.Overview) liveView {
 	}
 	for i := range o.Attention {
 		a := &o.Attention[i]
-		line := attention{toneOf(mainapi.Level(a.Level)), a.Text, a.Since, p.actionFor(a)}
+		line := attention{toneOf(mainapi.Level(a.Level)), a.Text, a.Since, p.linkFor(role, actions[a.Code], a.Subject)}
 		if a.Code == "certificate_ends" || a.Code == "messages_failed" || a.Code == "queue_idle" {
 			line.Since = time.Time{} // the text has a time
 		}
@@ -162,36 +163,36 @@ func toneOf(level mainapi.Level) string {
 	return "warn"
 }
 
-// actions are where something can be done about what needs attention, by its code. Each
-// path is that of a page; of several the first that there is counts.
-var actions = map[string][]link{
-	"certificate_ends":   {{"Renew", "/admin/certificates/{subject}"}},
-	"certificate":        {{"Look", "/admin/certificates"}},
-	"revocations":        {{"Look", "/admin/certificates"}},
-	"authority":          {{"Look", "/admin/certificates"}},
-	"dead_letters":       {{"Look", "/admin/dead"}},
-	"queue_dead_letters": {{"Look", "/admin/dead?queue={subject}"}},
-	"queue_grows":        {{"Look", "/admin/queues/show?name={subject}"}},
-	"queue_idle":         {{"Look", "/admin/queues/show?name={subject}"}},
-	"queue_paused":       {{"Look", "/admin/queues/show?name={subject}"}},
-	"queue":              {{"Look", "/admin/queues"}},
-	"no_worker":          {{"Look", "/admin/proxies"}},
-	"component_away":     {{"Look", "/admin/proxies"}},
-	"not_delivering":     {{"Look", "/messages?status=queued"}},
-	"slow":               {{"Look", "/admin/queues"}},
-	"messages_failed":    {{"Look", "/messages?status=failed"}},
-	"database":           {{"Look", "/admin/database"}},
-	"disk_low":           {{"Make room", "/admin/data-retention"}},
+// actions are where something can be done about what needs attention, by its code. Each path is the
+// pattern of a page, and may have a query.
+var actions = map[string]link{
+	"certificate_ends":   {"Renew", "/admin/certificates/{fingerprint}"},
+	"certificate":        {"Look", "/admin/certificates"},
+	"revocations":        {"Look", "/admin/certificates"},
+	"authority":          {"Look", "/admin/certificates"},
+	"dead_letters":       {"Look", "/admin/dead"},
+	"queue_dead_letters": {"Look", "/admin/dead?queue={subject}"},
+	"queue_grows":        {"Look", "/admin/queues/show?name={subject}"},
+	"queue_idle":         {"Look", "/admin/queues/show?name={subject}"},
+	"queue_paused":       {"Look", "/admin/queues/show?name={subject}"},
+	"queue":              {"Look", "/admin/queues"},
+	"no_worker":          {"Look", "/admin/proxies"},
+	"component_away":     {"Look", "/admin/proxies"},
+	"not_delivering":     {"Look", "/messages?status=queued"},
+	"slow":               {"Look", "/admin/queues"},
+	"messages_failed":    {"Look", "/messages?status=failed"},
+	"database":           {"Look", "/admin/database"},
+	"disk_low":           {"Make room", "/admin/data-retention"},
 }
 
-// actionFor leads to where something can be done; nil if there is no such page.
-func (p *Portal) actionFor(a *mainapi.Attention) *link {
-	for _, l := range actions[a.Code] {
-		if path, ok := p.pageFor(l.Path, a.Subject); ok {
-			return &link{l.Name, path}
-		}
+// linkFor is a link with its subject filled in; nil if there is none, or the role may not open the page.
+func (p *Portal) linkFor(role sealmq.Role, to link, subject string) *link {
+	path, query, _ := strings.Cut(to.Path, "?")
+	if !slices.ContainsFunc(p.table, func(pg page) bool { return pg.path == path && slices.Contains(pg.who, role) }) {
+		return nil
 	}
-	return nil
+	path = strings.Replace(path, "{fingerprint}", url.PathEscape(subject), 1)
+	return &link{to.Name, joinText("?", path, strings.Replace(query, "{subject}", url.QueryEscape(subject), 1))}
 }
 
 // partsOf is the strip of the parts' states. Only what is not as it should be has a tone.
@@ -245,34 +246,14 @@ func partsOf(o *mainapi.Overview) []part {
 }
 
 // startSteps are the first steps, until a message was delivered.
-func (p *Portal) startSteps(s *mainapi.Started) []startStep {
+func (p *Portal) startSteps(s *mainapi.Started, role sealmq.Role) []startStep {
 	if s.Delivered {
 		return nil
 	}
-	steps := []startStep{
-		{"Issue a certificate", "Each client that sends messages has a certificate with its name.", "sealmq cert issue acme-01", &link{"Issue one here", "/admin/certificates/new"}, s.Certificate},
+	issue := p.linkFor(role, link{"Issue one here", "/admin/certificates/new"}, "")
+	return []startStep{
+		{"Issue a certificate", "Each client that sends messages has a certificate with its name.", "sealmq cert issue acme-01", issue, s.Certificate},
 		{"Send a message", "With that certificate a client submits to a proxy.", "sealmq submit --as acme-01 --sender +4915200000000 --message hello", nil, s.Accepted},
 		{"See it arrive", "A worker delivers it within a second, and this page shows it.", "", &link{"Look at the messages", "/messages"}, s.Delivered},
 	}
-	for i := range steps {
-		if l := steps[i].Link; l != nil {
-			if _, ok := p.pageFor(l.Path, ""); !ok {
-				steps[i].Link = nil
-			}
-		}
-	}
-	return steps
-}
-
-// pageFor is the path of a page with a subject filled in, and whether there is such a page.
-func (p *Portal) pageFor(path, subject string) (string, bool) {
-	bare, query, _ := strings.Cut(path, "?")
-	words := strings.Split(bare, "/")
-	known := slices.ContainsFunc(p.table, func(pg page) bool {
-		return pg.show != nil && slices.EqualFunc(strings.Split(pg.path, "/"), words, func(a, b string) bool {
-			return a == b || strings.HasPrefix(a, "{") && strings.HasPrefix(b, "{")
-		})
-	})
-	bare = strings.Replace(bare, "{subject}", url.PathEscape(subject), 1)
-	return joinText("?", bare, strings.Replace(query, "{subject}", url.QueryEscape(subject), 1)), known
 }

@@ -48,10 +48,15 @@ func newOverviewWorld(t *testing.T, o mainapi.Overview) *world {
 func TestOverviewParts(t *testing.T) {
 	w := newWorld(t, Config{})
 	o := exampleOverview()
-	view := w.portal.liveView(&o)
-	grows := w.portal.actionFor(&mainapi.Attention{Code: "queue_grows", Subject: "a&b=c/d"})
+	view := w.portal.liveView(&o, admin)
+	grows := w.portal.linkFor(admin, actions["queue_grows"], "a&b=c/d")
 	if grows == nil || grows.Path != "/admin/queues/show?name=a%26b%3Dc%2Fd" {
 		t.Errorf("a queue that grows leads to %v", grows)
+	}
+	for code, to := range actions {
+		if w.portal.linkFor(admin, to, "") == nil {
+			t.Errorf("%s leads to %s, which is no page", code, to.Path)
+		}
 	}
 	const since = `<time datetime="2026-11-30T11:57:00Z" title="2026-11-30 11:57:00.000 UTC">11:57 UTC</time>`
 	for name, want := range map[string]string{
@@ -97,6 +102,33 @@ func TestOverview(t *testing.T) {
 	fresh.Started, fresh.Queue, fresh.Database, fresh.Disk, fresh.Minutes, fresh.Components = mainapi.Started{Certificate: true}, nil, nil, nil, nil, nil
 	w = newOverviewWorld(t, fresh)
 	want(t, w.browse(admin, "/admin/dashboard", nil), http.StatusOK, "First steps", `<li class="done">`, "sealmq submit", "The queue does not answer", "Database does not answer", "No worker yet")
+}
+
+// TestOverviewLinks: the overview, and what events bring, lead a reader to pages that are for his role.
+func TestOverviewLinks(t *testing.T) {
+	o := exampleOverview()
+	o.Started = mainapi.Started{}
+	o.Attention = append(o.Attention, mainapi.Attention{Code: "disk_low", Level: mainapi.AttentionLevelUnhealthy, Text: "The disk is nearly full", Since: testNow})
+	data, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newOverviewWorld(t, o)
+	for _, role := range []sealmq.Role{admin, operator, admin} {
+		event, err := w.portal.eventFor(data, role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := w.browse(role, "/admin/dashboard", nil)
+		want(t, page, http.StatusOK, "The disk is nearly full", "Issue a certificate", "Look at the messages", `href="/admin/certificates/00ff"`)
+		for _, text := range []string{page.Body.String(), string(event)} {
+			for _, path := range []string{"/admin/data-retention", "/admin/certificates/new"} {
+				if got := strings.Contains(text[max(0, strings.Index(text, "<main")):], path); got != (role == admin) {
+					t.Errorf("%s leads a reader of the role %s there: %v", path, role, got)
+				}
+			}
+		}
+	}
 }
 
 // TestEvents: an event of the main server becomes the parts of the page and points of the
