@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"mime"
 	"net/http"
 	"path"
 	"strings"
@@ -43,35 +42,14 @@ func loadAssets() (*assets, error) {
 		}
 		sum.Write([]byte(e.Name()))
 		sum.Write(data)
-		var b bytes.Buffer
-		z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := z.Write(data); err != nil {
-			return nil, err
-		}
-		if err := z.Close(); err != nil {
-			return nil, err
-		}
-		a.files[e.Name()] = asset{contentTypeOf(e.Name()), data, b.Bytes()}
+		a.files[e.Name()] = asset{contentTypes[path.Ext(e.Name())], data, compressed(data, gzip.BestCompression)}
 	}
 	a.version = hex.EncodeToString(sum.Sum(nil)[:6])
 	return a, nil
 }
 
-// contentTypeOf does not ask the system, whose table may say anything.
-func contentTypeOf(name string) string {
-	switch path.Ext(name) {
-	case ".css":
-		return "text/css; charset=utf-8"
-	case ".js":
-		return "text/javascript; charset=utf-8"
-	case ".svg":
-		return "image/svg+xml"
-	}
-	return mime.TypeByExtension(path.Ext(name))
-}
+// contentTypes are by the ends of names. The system is not asked: its table may say anything.
+var contentTypes = map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml", ".txt": "text/plain; charset=utf-8"}
 
 // ServeHTTP implements http.Handler.
 func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -102,4 +80,13 @@ func acceptsGzip(r *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// compressed is data in gzip. level is one of package gzip.
+func compressed(data []byte, level int) []byte {
+	var b bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&b, level) // of a known level
+	z.Write(data)                          //nolint:errcheck // into memory
+	z.Close()                              //nolint:errcheck // into memory
+	return b.Bytes()
 }

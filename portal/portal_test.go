@@ -286,7 +286,10 @@ func TestAssets(t *testing.T) {
 func TestFirstVisitIsLight(t *testing.T) {
 	w := newWorld(t, Config{})
 	total := w.browse("", "/login", nil, "Accept-Encoding", "gzip").Body.Len()
-	for name := range w.portal.assets.files {
+	for name, file := range w.portal.assets.files {
+		if file.contentType == "" {
+			t.Errorf("%s has no type", name)
+		}
 		if name != "licences.txt" {
 			total += w.browse("", w.portal.url("/static", w.portal.assets.version, name), nil, "Accept-Encoding", "gzip").Body.Len()
 		}

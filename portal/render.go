@@ -126,12 +126,8 @@ func (v *visit) write(status int, page []byte) {
 	h := v.w.Header()
 	h.Set("Vary", "Accept-Encoding, HX-Request")
 	if len(page) >= minCompressed && acceptsGzip(v.r) {
-		var b bytes.Buffer
-		z, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed)
-		z.Write(page) //nolint:errcheck // into memory
-		z.Close()     //nolint:errcheck // into memory
 		h.Set("Content-Encoding", "gzip")
-		page = b.Bytes()
+		page = compressed(page, gzip.BestSpeed)
 	}
 	httpkit.WriteBytes(v.w, "text/html; charset=utf-8", status, page)
 }
