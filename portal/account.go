@@ -9,13 +9,11 @@ import (
 )
 
 // The pages about one's own account.
-func (p *Portal) accountPages() []page {
-	return []page{
-		{path: "/profile", title: "Profile and security", who: everybody, show: showProfile},
-		{path: "/profile/password", title: "Change your password", who: everybody, always: true, show: showPassword, do: changePassword},
-		{path: "/profile/sessions/{id}/end", who: everybody, do: endSession},
-		{path: "/profile/sessions/end-others", who: everybody, do: endOtherSessions},
-	}
+var accountPages = []page{
+	{path: "/profile", title: "Profile and security", who: everybody, show: showProfile},
+	{path: "/profile/password", title: "Change your password", who: everybody, always: true, show: showPassword, do: changePassword},
+	{path: "/profile/sessions/{id}/end", who: everybody, do: endSession},
+	{path: "/profile/sessions/end-others", who: everybody, do: endOtherSessions},
 }
 
 type profileView struct {

@@ -13,20 +13,18 @@ import (
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
 
-func (p *Portal) certificatePages() []page {
-	const one = "/admin/certificates/{fingerprint}"
-	return []page{
-		{path: certificatesPath, title: "Certificates", nav: "Certificates", icon: "certificates", who: staff, show: (*visit).certificates},
-		{path: certificatesPath + "/new", title: "Issue a certificate", who: admins, show: (*visit).newCertificate, do: (*visit).issueCertificate},
-		{path: "/admin/authority/{file}", title: "Authority", who: staff, show: (*visit).authority},
-		{path: one, title: "Certificate", who: staff, show: (*visit).certificate},
-		{path: one + "/renew", title: "Renew", who: admins, show: (*visit).renewal, do: (*visit).renewCertificate},
-		{path: one + "/revoke", title: "Revoke", who: admins, show: (*visit).revocation, do: (*visit).revokeCertificate},
-	}
+var certificatePages = []page{
+	{path: certificatesPath, title: "Certificates", nav: "Certificates", icon: "certificates", who: staff, show: (*visit).certificates},
+	{path: certificatesPath + "/new", title: "Issue a certificate", who: admins, show: (*visit).newCertificate, do: (*visit).issueCertificate},
+	{path: "/admin/authority/{file}", title: "Authority", who: staff, show: (*visit).authority},
+	{path: oneCertificate, title: "Certificate", who: staff, show: (*visit).certificate},
+	{path: oneCertificate + "/renew", title: "Renew", who: admins, show: (*visit).renewal, do: (*visit).renewCertificate},
+	{path: oneCertificate + "/revoke", title: "Revoke", who: admins, show: (*visit).revocation, do: (*visit).revokeCertificate},
 }
 
 const (
 	certificatesPath = "/admin/certificates"
+	oneCertificate   = certificatesPath + "/{fingerprint}"
 	// expiresSoon is how far the list of what expires looks ahead, in days. From expiresWarn
 	// on a date is amber, and from expiresBad on red, but not before a third of the
 	// certificate's life is left.

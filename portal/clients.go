@@ -9,12 +9,10 @@ import (
 )
 
 // The pages about clients.
-func (p *Portal) clientPages() []page {
-	return []page{
-		{path: "/admin/clients", title: "Clients", nav: "Clients", who: staff, show: (*visit).clients},
-		{path: "/admin/clients/{client}", title: "Client", who: staff, show: (*visit).clientPage},
-		{path: "/admin/clients/{client}/domain", title: "Client", who: admins, do: (*visit).changeClient},
-	}
+var clientPages = []page{
+	{path: "/admin/clients", title: "Clients", nav: "Clients", who: staff, show: (*visit).clients},
+	{path: "/admin/clients/{client}", title: "Client", who: staff, show: (*visit).clientPage},
+	{path: "/admin/clients/{client}/domain", title: "Client", who: admins, do: (*visit).changeClient},
 }
 
 const clientsPerPage = 50

@@ -11,12 +11,10 @@ import (
 )
 
 // The pages about the broker's connections and its key directory.
-func (p *Portal) connectionPages() []page {
-	return []page{
-		{path: "/admin/connections", title: "Connections", nav: "Connections", icon: "connections", who: staff, show: showConnections},
-		{path: "/admin/connections/{id}/disconnect", title: "Disconnect", who: admins, show: showDisconnect, do: disconnect},
-		{path: "/admin/keys", title: "Key directory", nav: "Key directory", who: staff, show: showKeys},
-	}
+var connectionPages = []page{
+	{path: "/admin/connections", title: "Connections", nav: "Connections", icon: "connections", who: staff, show: showConnections},
+	{path: "/admin/connections/{id}/disconnect", title: "Disconnect", who: admins, show: showDisconnect, do: disconnect},
+	{path: "/admin/keys", title: "Key directory", nav: "Key directory", who: staff, show: showKeys},
 }
 
 type connectionsView struct {

@@ -12,11 +12,9 @@ import (
 )
 
 // The pages about dead letters.
-func (p *Portal) deadPages() []page {
-	return []page{
-		{path: "/admin/dead", title: "Dead letters", nav: "Dead letters", icon: "dead", who: staff, show: showDead},
-		{path: "/admin/dead/return", who: admins, do: returnDead},
-	}
+var deadPages = []page{
+	{path: "/admin/dead", title: "Dead letters", nav: "Dead letters", icon: "dead", who: staff, show: showDead},
+	{path: "/admin/dead/return", who: admins, do: returnDead},
 }
 
 type deadView struct {

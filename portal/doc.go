@@ -11,10 +11,9 @@
 // A group of pages has a file here (queues.go), and a file of templates with the same name
 // (templates/queues.html). To add a page:
 //
-//  1. Write a row for it in the function of its file that returns pages, with its path, who
-//     may open it, and its name in the navigation if it stands there. A new file's function
-//     goes into the list in Portal.pages. Routes, navigation, the test of roles and the
-//     screenshots are made from these rows.
+//  1. Write a row for it in its file's list of pages, with its path, who may open it, and its
+//     name in the navigation if it stands there. A new file's list goes into Portal.addRoutes.
+//     Routes, navigation, the test of roles and the screenshots are made from these rows.
 //  2. Write its handler, a func(*visit) error. It asks v.api with v.ctx, fills a struct with
 //     what the template shows, and returns v.render(NAME, view). It returns errors of the API
 //     as they are: fail makes a page of them. A form first tries invalid, which puts them to

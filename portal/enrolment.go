@@ -11,13 +11,11 @@ import (
 )
 
 // The pages about machines that get their certificates by themselves.
-func (p *Portal) enrolmentPages() []page {
-	return []page{
-		{path: enrolmentPath, title: "Enrolment", who: staff, show: (*visit).enrolments},
-		{path: enrolmentPath + "/new", title: "Enroll a machine", who: admins, show: (*visit).newEnrolment, do: (*visit).makeEnrolment},
-		{path: enrolmentPath + "/{id}/delete", title: "Enrolment", who: admins, do: (*visit).deleteEnrolment},
-		{path: certificatesPath + "/{fingerprint}/consent", title: "Enrolment", who: admins, do: (*visit).consentToRenewal},
-	}
+var enrolmentPages = []page{
+	{path: enrolmentPath, title: "Enrolment", who: staff, show: (*visit).enrolments},
+	{path: enrolmentPath + "/new", title: "Enroll a machine", who: admins, show: (*visit).newEnrolment, do: (*visit).makeEnrolment},
+	{path: enrolmentPath + "/{id}/delete", title: "Enrolment", who: admins, do: (*visit).deleteEnrolment},
+	{path: oneCertificate + "/consent", title: "Enrolment", who: admins, do: (*visit).consentToRenewal},
 }
 
 const enrolmentPath = "/admin/enrolment"

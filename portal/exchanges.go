@@ -10,11 +10,9 @@ import (
 )
 
 // The pages about the broker's exchanges.
-func (p *Portal) exchangePages() []page {
-	return []page{
-		{path: "/admin/exchanges", title: "Exchanges", nav: "Exchanges", who: staff, show: showExchanges},
-		{path: "/admin/exchanges/show", title: "Exchange", who: staff, show: showExchange},
-	}
+var exchangePages = []page{
+	{path: "/admin/exchanges", title: "Exchanges", nav: "Exchanges", who: staff, show: showExchanges},
+	{path: "/admin/exchanges/show", title: "Exchange", who: staff, show: showExchange},
 }
 
 type exchangesView struct {

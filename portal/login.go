@@ -12,14 +12,12 @@ import (
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
 
-func (p *Portal) loginPages() []page {
-	return []page{
-		{path: "/", title: "SealMQ", who: everybody, show: func(v *visit) error { return v.redirect(p.start(v.role())) }},
-		{path: "/login", title: "Log in", show: showLogin, do: logIn},
-		{path: "/login/code", title: "Second factor", show: showCode, do: logInWithCode},
-		{path: "/logout", title: "Log out", show: showLogout, do: logOut},
-		{path: "/theme", do: chooseTheme},
-	}
+var loginPages = []page{
+	{path: "/", title: "SealMQ", who: everybody, show: showStart},
+	{path: "/login", title: "Log in", show: showLogin, do: logIn},
+	{path: "/login/code", title: "Second factor", show: showCode, do: logInWithCode},
+	{path: "/logout", title: "Log out", show: showLogout, do: logOut},
+	{path: "/theme", do: chooseTheme},
 }
 
 // loginView is a page with one form for people who are not logged in.

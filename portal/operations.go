@@ -16,18 +16,16 @@ import (
 
 // The pages with which operators look after the node: its processes, its database, what is kept
 // and for how long, and what was done.
-func (p *Portal) operationPages() []page {
-	return []page{
-		{path: "/admin/proxies", title: "Proxies and workers", nav: "Proxies and workers", who: staff, show: (*visit).proxies},
-		{path: "/admin/log-level", who: admins, do: (*visit).setLogLevel},
-		{path: "/admin/database", title: "Database", nav: "Database", who: staff, show: (*visit).database},
-		{path: "/admin/backups", title: "Backups", nav: "Backups", who: admins, show: (*visit).backups},
-		{path: "/admin/db/backup", who: admins, do: (*visit).startBackup},
-		{path: "/admin/backups/{filename}", who: admins, show: (*visit).fetchBackup, long: true},
-		{path: "/admin/data-retention", title: "Retention", nav: "Retention", who: admins, show: (*visit).retention},
-		{path: "/admin/data-retention/cleanup", who: admins, do: (*visit).cleanUp},
-		{path: "/admin/audit", title: "Audit", nav: "Audit", who: staff, show: (*visit).auditLog},
-	}
+var operationPages = []page{
+	{path: "/admin/proxies", title: "Proxies and workers", nav: "Proxies and workers", who: staff, show: (*visit).proxies},
+	{path: "/admin/log-level", who: admins, do: (*visit).setLogLevel},
+	{path: "/admin/database", title: "Database", nav: "Database", who: staff, show: (*visit).database},
+	{path: "/admin/backups", title: "Backups", nav: "Backups", who: admins, show: (*visit).backups},
+	{path: "/admin/db/backup", who: admins, do: (*visit).startBackup},
+	{path: "/admin/backups/{filename}", who: admins, show: (*visit).fetchBackup, long: true},
+	{path: "/admin/data-retention", title: "Retention", nav: "Retention", who: admins, show: (*visit).retention},
+	{path: "/admin/data-retention/cleanup", who: admins, do: (*visit).cleanUp},
+	{path: "/admin/audit", title: "Audit", nav: "Audit", who: staff, show: (*visit).auditLog},
 }
 
 type proxiesView struct {

@@ -13,12 +13,10 @@ import (
 )
 
 // The overview: does it flow, and if not, why.
-func (p *Portal) overviewPages() []page {
-	return []page{
-		{path: "/admin/dashboard", title: "Overview", nav: "Overview", icon: "overview", who: staff, show: showOverview},
-		{path: "/dashboard", title: "Overview", who: everybody, show: showStart},
-		{path: "/events", who: staff, show: showEvents, stream: true},
-	}
+var overviewPages = []page{
+	{path: "/admin/dashboard", title: "Overview", nav: "Overview", icon: "overview", who: staff, show: showOverview},
+	{path: "/dashboard", title: "Overview", who: everybody, show: showStart},
+	{path: "/events", who: staff, show: showEvents, stream: true},
 }
 
 // showStart leads each role to where it begins.

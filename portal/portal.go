@@ -50,7 +50,7 @@ type Portal struct {
 	caller    *caller
 	templates *template.Template
 	assets    *assets
-	table     []page
+	table     []page // in the order of the navigation
 	origins   *http.CrossOriginProtection
 	logins    *prometheus.CounterVec
 	health    healthLine
@@ -116,14 +116,6 @@ func CheckPrefix(prefix string) error {
 // Router is the portal's http.Handler.
 func (p *Portal) Router() *httpkit.Router { return p.router }
 
-// pages are all pages, in the order of the navigation.
-func (p *Portal) pages() []page {
-	return slices.Concat(p.overviewPages(), p.statisticsPages(), p.loginPages(),
-		p.messagePages(), p.queuePages(), p.deadPages(), p.connectionPages(), p.certificatePages(), p.enrolmentPages(),
-		p.exchangePages(), p.userPages(), p.clientPages(), p.operationPages(), p.searchPages(),
-		p.accountPages(), p.securityPages(), p.linkPages())
-}
-
 func (p *Portal) addMetrics() {
 	p.logins = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "portal_logins_total",
 		Help: "Attempts to log in, by result: success, refused, locked, second_factor."}, []string{"result"})
@@ -141,7 +133,8 @@ func (p *Portal) addRoutes() {
 	p.handle("GET /health/live", http.HandlerFunc(httpkit.Live))
 	p.handle("GET /metrics", httpkit.Metrics(p.cfg.Registry))
 	p.handle("GET /static/{version}/{file}", p.assets)
-	p.table = p.pages()
+	p.table = slices.Concat(overviewPages, statisticsPages, loginPages, messagePages, queuePages, deadPages, connectionPages, certificatePages,
+		enrolmentPages, exchangePages, userPages, clientPages, operationPages, searchPages, accountPages, securityPages, linkPages)
 	for i := range p.table {
 		pg := &p.table[i]
 		if pg.show != nil {

@@ -13,17 +13,15 @@ import (
 )
 
 // The pages about the broker's queues.
-func (p *Portal) queuePages() []page {
-	return []page{
-		{path: "/admin/queues", title: "Queues", nav: "Queues", icon: "queues", who: staff, show: showQueues},
-		{path: "/admin/queues/show", title: "Queue", who: staff, show: showQueue},
-		{path: "/admin/queues/new", title: "New queue", who: admins, show: showNewQueue, do: makeQueue},
-		{path: "/admin/queues/options", title: "Options", who: admins, show: showQueueOptions, do: changeQueue},
-		{path: "/admin/queues/pause", who: admins, do: pauseQueue},
-		{path: "/admin/queues/resume", who: admins, do: resumeQueue},
-		{path: "/admin/queues/purge", title: "Purge a queue", who: admins, show: showPurge, do: purgeQueue},
-		{path: "/admin/queues/delete", title: "Delete a queue", who: admins, show: showDeleteQueue, do: deleteQueue},
-	}
+var queuePages = []page{
+	{path: "/admin/queues", title: "Queues", nav: "Queues", icon: "queues", who: staff, show: showQueues},
+	{path: "/admin/queues/show", title: "Queue", who: staff, show: showQueue},
+	{path: "/admin/queues/new", title: "New queue", who: admins, show: showNewQueue, do: makeQueue},
+	{path: "/admin/queues/options", title: "Options", who: admins, show: showQueueOptions, do: changeQueue},
+	{path: "/admin/queues/pause", who: admins, do: pauseQueue},
+	{path: "/admin/queues/resume", who: admins, do: resumeQueue},
+	{path: "/admin/queues/purge", title: "Purge a queue", who: admins, show: showPurge, do: purgeQueue},
+	{path: "/admin/queues/delete", title: "Delete a queue", who: admins, show: showDeleteQueue, do: deleteQueue},
 }
 
 // listSize is how many rows a page of a list has.

@@ -10,9 +10,7 @@ import (
 	"github.com/sealmq/sealmq/api/mainapi"
 )
 
-func (p *Portal) searchPages() []page {
-	return []page{{path: "/search", title: "Search", who: everybody, show: (*visit).search, do: (*visit).searchFor}}
-}
+var searchPages = []page{{path: "/search", title: "Search", who: everybody, show: (*visit).search, do: (*visit).searchFor}}
 
 // searchFor takes what was typed into the box. What may be a number is answered here;
 // everything else gets an address that can be sent to a colleague.

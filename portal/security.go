@@ -16,13 +16,11 @@ import (
 )
 
 // The pages about the second factor and the API tokens of one's own account.
-func (p *Portal) securityPages() []page {
-	return []page{
-		{path: "/profile/second-factor", title: "Second factor", who: everybody, show: showFactor, do: confirmFactor},
-		{path: "/profile/second-factor/remove", title: "Remove the second factor", who: everybody, show: showRemoveOwnFactor, do: removeOwnFactor},
-		{path: "/profile/tokens", title: "API tokens", who: everybody, show: showTokens, do: createToken},
-		{path: "/profile/tokens/{id}/delete", who: everybody, do: deleteToken},
-	}
+var securityPages = []page{
+	{path: "/profile/second-factor", title: "Second factor", who: everybody, show: showFactor, do: confirmFactor},
+	{path: "/profile/second-factor/remove", title: "Remove the second factor", who: everybody, show: showRemoveOwnFactor, do: removeOwnFactor},
+	{path: "/profile/tokens", title: "API tokens", who: everybody, show: showTokens, do: createToken},
+	{path: "/profile/tokens/{id}/delete", who: everybody, do: deleteToken},
 }
 
 // factorView shows the key for an authenticator app, as a picture and as text.

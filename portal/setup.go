@@ -8,12 +8,10 @@ import (
 )
 
 // The pages that links lead to, which are good once.
-func (p *Portal) linkPages() []page {
-	return []page{
-		{path: "/setup", title: "Welcome to SealMQ", show: showSetup, do: setUp},
-		{path: "/forgot-password", title: "Forgotten password", show: showForgot, do: forgotPassword},
-		{path: "/reset-password", title: "Set a new password", show: showReset, do: resetPassword},
-	}
+var linkPages = []page{
+	{path: "/setup", title: "Welcome to SealMQ", show: showSetup, do: setUp},
+	{path: "/forgot-password", title: "Forgotten password", show: showForgot, do: forgotPassword},
+	{path: "/reset-password", title: "Set a new password", show: showReset, do: resetPassword},
 }
 
 // showSetup asks first whether the link is good, so that nobody fills in a form in vain.

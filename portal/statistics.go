@@ -9,9 +9,7 @@ import (
 )
 
 // The page about the last weeks. The overview is about now.
-func (p *Portal) statisticsPages() []page {
-	return []page{{path: "/admin/statistics", title: "Statistics", who: staff, show: showStatistics}}
-}
+var statisticsPages = []page{{path: "/admin/statistics", title: "Statistics", who: staff, show: showStatistics}}
 
 type statisticsView struct {
 	found   time.Time

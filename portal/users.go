@@ -11,20 +11,18 @@ import (
 )
 
 // The pages about the accounts of people.
-func (p *Portal) userPages() []page {
-	return []page{
-		{path: "/admin/users", title: "Users", nav: "Users", who: managers, show: showUsers},
-		{path: "/admin/users/create", title: "New user", who: managers, show: showNewUser, do: createUser},
-		{path: "/admin/users/{id}", title: "User", who: managers, show: showUser},
-		{path: "/admin/users/{id}/role", who: admins, do: changeRole},
-		{path: "/admin/users/{id}/client", who: admins, do: changeClient},
-		{path: "/admin/users/{id}/status", who: managers, do: changeStatus},
-		{path: "/admin/users/{id}/password", title: "Set a password", who: managers, show: showSetPassword, do: setPassword},
-		{path: "/admin/users/{id}/unlock", who: managers, do: unlockUser},
-		{path: "/admin/users/{id}/sign-out", who: managers, do: signOutUser},
-		{path: "/admin/users/{id}/second-factor", title: "Remove the second factor", who: managers, show: showRemoveFactor, do: removeFactor},
-		{path: "/admin/users/{id}/delete", title: "Delete a user", who: admins, show: showDeleteUser, do: deleteUser},
-	}
+var userPages = []page{
+	{path: "/admin/users", title: "Users", nav: "Users", who: managers, show: showUsers},
+	{path: "/admin/users/create", title: "New user", who: managers, show: showNewUser, do: createUser},
+	{path: "/admin/users/{id}", title: "User", who: managers, show: showUser},
+	{path: "/admin/users/{id}/role", who: admins, do: changeRole},
+	{path: "/admin/users/{id}/client", who: admins, do: changeClient},
+	{path: "/admin/users/{id}/status", who: managers, do: changeStatus},
+	{path: "/admin/users/{id}/password", title: "Set a password", who: managers, show: showSetPassword, do: setPassword},
+	{path: "/admin/users/{id}/unlock", who: managers, do: unlockUser},
+	{path: "/admin/users/{id}/sign-out", who: managers, do: signOutUser},
+	{path: "/admin/users/{id}/second-factor", title: "Remove the second factor", who: managers, show: showRemoveFactor, do: removeFactor},
+	{path: "/admin/users/{id}/delete", title: "Delete a user", who: admins, show: showDeleteUser, do: deleteUser},
 }
 
 // userRow is an account in a list.
