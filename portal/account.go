@@ -11,7 +11,7 @@ import (
 // The pages about one's own account.
 var accountPages = []page{
 	{path: "/profile", title: "Profile and security", who: everybody, show: showProfile},
-	{path: "/profile/password", title: "Change your password", who: everybody, always: true, show: showPassword, do: changePassword},
+	{path: "/profile/password", title: "Change your password", up: &link{"Profile", "/profile"}, who: everybody, always: true, show: showPassword, do: changePassword},
 	{path: "/profile/sessions/{id}/end", who: everybody, do: endSession},
 	{path: "/profile/sessions/end-others", who: everybody, do: endOtherSessions},
 }
@@ -82,7 +82,6 @@ func endOtherSessions(v *visit) error {
 func showPassword(v *visit) error { return v.passwordForm(http.StatusOK, nil) }
 
 func (v *visit) passwordForm(status int, problems fieldErrors) error {
-	v.crumb = &link{"Profile", "/profile"}
 	view := loginView{Form: form{Action: v.portal.url("/profile/password"), Submit: "Change password", Cancel: v.portal.url("/profile"), Fields: []field{
 		{Name: "current_password", Label: "Current password", Kind: "password", Autocomplete: "current-password", Max: 200, Required: true, Focus: true},
 		newPasswordField("new_password", "New password"),

@@ -15,9 +15,9 @@ import (
 
 var certificatePages = []page{
 	{path: certificatesPath, title: "Certificates", nav: "Certificates", icon: "certificates", who: staff, show: (*visit).certificates},
-	{path: certificatesPath + "/new", title: "Issue a certificate", who: admins, show: (*visit).newCertificate, do: (*visit).issueCertificate},
+	{path: certificatesPath + "/new", title: "Issue a certificate", up: &link{"Certificates", certificatesPath}, who: admins, show: (*visit).newCertificate, do: (*visit).issueCertificate},
 	{path: "/admin/authority/{file}", title: "Authority", who: staff, show: (*visit).authority},
-	{path: oneCertificate, title: "Certificate", who: staff, show: (*visit).certificate},
+	{path: oneCertificate, title: "Certificate", up: &link{"Certificates", certificatesPath}, who: staff, show: (*visit).certificate},
 	{path: oneCertificate + "/renew", title: "Renew", who: admins, show: (*visit).renewal, do: (*visit).renewCertificate},
 	{path: oneCertificate + "/revoke", title: "Revoke", who: admins, show: (*visit).revocation, do: (*visit).revokeCertificate},
 }
@@ -269,7 +269,7 @@ func (v *visit) certificate() error {
 	if err != nil {
 		return err
 	}
-	v.title, v.crumb = c.ClientID, &link{"Certificates", certificatesPath}
+	v.title = c.ClientID
 	view := certificateView{certificateRow: certificateRowOf(c, v.portal.cfg.Now()), Certificate: *c, Revoked: c.Status == mainapi.CertificateStatusRevoked,
 		Active: c.Status == mainapi.CertificateStatusActive, Expired: c.Status == mainapi.CertificateStatusExpired, MayChange: v.may(admins), Chain: c.Chain, Hosts: strings.Join(c.Hosts, ", ")}
 	for _, fp := range c.Replaces {

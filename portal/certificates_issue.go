@@ -39,7 +39,6 @@ func (v *visit) newCertificate() error {
 	if id := v.r.URL.Query().Get("sent"); id != "" {
 		return v.answered(id)
 	}
-	v.crumb = &link{"Certificates", certificatesPath}
 	return v.showIssue(mainapi.CertificateRequest{ClientID: v.r.URL.Query().Get("client"), ValidityDays: defaultDays}, newFormID(), nil)
 }
 
@@ -82,7 +81,6 @@ func ownKeyFields(csr, id string) []field {
 
 // issueCertificate issues a certificate and answers with a zip.
 func (v *visit) issueCertificate() error {
-	v.crumb = &link{"Certificates", certificatesPath}
 	r := mainapi.CertificateRequest{ClientID: strings.TrimSpace(v.r.PostFormValue("client_id")), Domain: strings.TrimSpace(v.r.PostFormValue("domain")),
 		Role: sealmq.Role(v.r.PostFormValue("role")), Replace: v.r.PostFormValue("replace") != "", Sans: hostList(v.r.PostFormValue("sans"))}
 	problems := make(fieldErrors)

@@ -11,8 +11,8 @@ import (
 // The pages about clients.
 var clientPages = []page{
 	{path: "/admin/clients", title: "Clients", nav: "Clients", who: staff, show: (*visit).clients},
-	{path: "/admin/clients/{client}", title: "Client", who: staff, show: (*visit).clientPage},
-	{path: "/admin/clients/{client}/domain", title: "Client", who: admins, do: (*visit).changeClient},
+	{path: "/admin/clients/{client}", title: "Client", up: &link{"Clients", "/admin/clients"}, who: staff, show: (*visit).clientPage},
+	{path: "/admin/clients/{client}/domain", title: "Client", up: &link{"Clients", "/admin/clients"}, who: admins, do: (*visit).changeClient},
 }
 
 const clientsPerPage = 50
@@ -91,7 +91,7 @@ func (v *visit) showClient(status int, problems fieldErrors) error {
 		return err
 	}
 	c := r.JSON200
-	v.crumb, v.title = &link{"Clients", "/admin/clients"}, name
+	v.title = name
 	of := url.Values{"client_id": {name}}
 	view := clientView{ClientInfo: *c, State: clientState(c.Status), Count: c.Messages, Messages: v.portal.url("/messages") + with(of, "", ""),
 		Failed: v.portal.url("/messages") + with(of, "status", "failed"), Certs: v.portal.url(certificatesPath) + with(everyCertificate(name), "", "")}

@@ -13,7 +13,7 @@ import (
 // The pages about the broker's connections and its key directory.
 var connectionPages = []page{
 	{path: "/admin/connections", title: "Connections", nav: "Connections", icon: "connections", who: staff, show: showConnections},
-	{path: "/admin/connections/{id}/disconnect", title: "Disconnect", who: admins, show: showDisconnect, do: disconnect},
+	{path: "/admin/connections/{id}/disconnect", title: "Disconnect", up: &link{"Connections", "/admin/connections"}, who: admins, show: showDisconnect, do: disconnect},
 	{path: "/admin/keys", title: "Key directory", nav: "Key directory", who: staff, show: showKeys},
 }
 
@@ -91,7 +91,6 @@ func showDisconnect(v *visit) error {
 	if err != nil {
 		return err
 	}
-	v.crumb = &link{"Connections", "/admin/connections"}
 	who := strings.TrimSpace(v.r.URL.Query().Get("client"))
 	title := "Disconnect connection " + number(id)
 	if who != "" {

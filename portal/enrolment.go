@@ -12,8 +12,8 @@ import (
 
 // The pages about machines that get their certificates by themselves.
 var enrolmentPages = []page{
-	{path: enrolmentPath, title: "Enrolment", who: staff, show: (*visit).enrolments},
-	{path: enrolmentPath + "/new", title: "Enroll a machine", who: admins, show: (*visit).newEnrolment, do: (*visit).makeEnrolment},
+	{path: enrolmentPath, title: "Enrolment", up: &link{"Certificates", certificatesPath}, who: staff, show: (*visit).enrolments},
+	{path: enrolmentPath + "/new", title: "Enroll a machine", up: &link{"Enrolment", enrolmentPath}, who: admins, show: (*visit).newEnrolment, do: (*visit).makeEnrolment},
 	{path: enrolmentPath + "/{id}/delete", title: "Enrolment", who: admins, do: (*visit).deleteEnrolment},
 	{path: oneCertificate + "/consent", title: "Enrolment", who: admins, do: (*visit).consentToRenewal},
 }
@@ -44,7 +44,6 @@ var enrolmentStates = map[mainapi.EnrolmentState]state{
 }
 
 func (v *visit) enrolments() error {
-	v.crumb = &link{"Certificates", certificatesPath}
 	r, err := v.api.ListEnrolmentsWithResponse(v.ctx)
 	if err != nil {
 		return err
@@ -75,7 +74,6 @@ func (v *visit) newEnrolment() error {
 }
 
 func (v *visit) showNewEnrolment(r mainapi.EnrolmentTokenRequest, days string, problems fieldErrors) error {
-	v.crumb = &link{"Enrolment", enrolmentPath}
 	if text := problems["lifetime"]; text != "" {
 		problems["validity_days"] = text
 	}
@@ -122,7 +120,7 @@ func (v *visit) makeEnrolment() error {
 	if err != nil {
 		return err
 	}
-	v.title, v.crumb = "The token of "+made.JSON201.ClientID, &link{"Enrolment", enrolmentPath}
+	v.title = "The token of " + made.JSON201.ClientID
 	view := madeEnrolmentView{EnrolmentToken: *made.JSON201, Command: "echo " + made.JSON201.Token + " | sealmq cert enroll"}
 	switch view.Role {
 	case sealmq.RoleProxy, sealmq.RoleWorker:

@@ -180,7 +180,7 @@ func (v *visit) problem(view problemView) {
 	} else if !view.Until.IsZero() {
 		v.w.Header().Set("Retry-After", fmt.Sprint(math.Ceil(view.Until.Sub(v.portal.cfg.Now()).Seconds())))
 	}
-	v.title = view.Title
+	v.title, v.crumb = view.Title, nil
 	if err := v.renderStatus(view.Status, "problem", view); err != nil {
 		v.portal.cfg.Log.Error("the page about an error cannot be made", "error", err)
 		http.Error(v.w, view.Title, http.StatusInternalServerError)

@@ -12,7 +12,7 @@ import (
 // The pages about the broker's exchanges.
 var exchangePages = []page{
 	{path: "/admin/exchanges", title: "Exchanges", nav: "Exchanges", who: staff, show: showExchanges},
-	{path: "/admin/exchanges/show", title: "Exchange", who: staff, show: showExchange},
+	{path: "/admin/exchanges/show", title: "Exchange", up: &link{"Exchanges", "/admin/exchanges"}, who: staff, show: showExchange},
 }
 
 type exchangesView struct {
@@ -77,7 +77,7 @@ func showExchange(v *visit) error {
 		return err
 	}
 	x := r.JSON200.Exchange
-	v.title, v.crumb = sealmq.Escape(x.Name), &link{"Exchanges", "/admin/exchanges"}
+	v.title = sealmq.Escape(x.Name)
 	view := exchangeView{Row: exchangeRow{Name: sealmq.Escape(x.Name), Kind: string(x.Kind), Owner: x.Owner, Bindings: x.Bindings}, Rule: rules[x.Kind], More: r.JSON200.MoreBindings}
 	for _, b := range r.JSON200.Bindings {
 		view.Bindings = append(view.Bindings, v.bindingRow(b))

@@ -63,7 +63,6 @@ func (v *visit) messageView() (view messageView, err error) {
 	if err != nil {
 		return view, err
 	}
-	v.crumb = &link{"Messages", "/messages"}
 	v.title = cmp8(id)
 	view = messageView{Message: *m.JSON200, State: messageState(m.JSON200.Status)}
 	view.Hashed = strings.HasPrefix(view.SenderNumberMasked, "hash:")

@@ -16,12 +16,12 @@ var messagePages = []page{
 	{path: "/messages", title: "Messages", nav: "Messages", icon: "messages", who: everybody, show: (*visit).messages},
 	{path: "/admin/messages", title: "Messages", who: staff, show: (*visit).messages},
 	{path: "/messages/find", title: "Messages", who: everybody, do: (*visit).findMessages},
-	{path: "/messages/retry", title: "Queue messages again", who: admins, show: (*visit).askRetry, do: (*visit).startRetry},
-	{path: "/messages/{client}/{id}", title: "Message", who: everybody, show: (*visit).message},
-	{path: "/messages/{client}/{id}/text", title: "Message", who: readers, show: (*visit).message, do: (*visit).messageText},
+	{path: "/messages/retry", title: "Queue messages again", up: &link{"Messages", "/messages"}, who: admins, show: (*visit).askRetry, do: (*visit).startRetry},
+	{path: "/messages/{client}/{id}", title: "Message", up: &link{"Messages", "/messages"}, who: everybody, show: (*visit).message},
+	{path: "/messages/{client}/{id}/text", title: "Message", up: &link{"Messages", "/messages"}, who: readers, show: (*visit).message, do: (*visit).messageText},
 	{path: "/messages/{client}/{id}/retry", who: admins, do: (*visit).retryMessage},
-	{path: "/admin/retries", title: "Messages queued again", who: staff, show: (*visit).retryJobs},
-	{path: "/admin/retries/{job}", title: "Queue messages again", who: staff, show: (*visit).retryJob},
+	{path: "/admin/retries", title: "Messages queued again", up: &link{"Messages", "/messages"}, who: staff, show: (*visit).retryJobs},
+	{path: "/admin/retries/{job}", title: "Queue messages again", up: &link{"Messages", "/messages"}, who: staff, show: (*visit).retryJob},
 	{path: "/admin/retries/{job}/cancel", who: admins, do: (*visit).cancelRetry},
 }
 

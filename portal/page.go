@@ -34,6 +34,8 @@ type page struct {
 	title string
 	// nav is its name in the navigation; empty if it does not stand there.
 	nav string
+	// up is the page above, to which the head leads; a handler whose page is below another sets it itself.
+	up *link
 	// icon is a name in icons; pages with one stand above the administration.
 	icon string
 	// who may open it; nil is everybody, also without a login.

@@ -62,7 +62,7 @@ func showQueue(v *visit) error {
 		return err
 	}
 	q := &d.Queue
-	v.title, v.crumb = sealmq.Escape(q.Name), &link{"Queues", "/admin/queues"}
+	v.title = sealmq.Escape(q.Name)
 	view := queueView{Row: v.queueRow(q), Paused: q.Paused, Delayed: q.Delayed, Facts: optionFacts(q, &d.Options), Totals: totalFacts(&d.Totals), More: d.MoreBindings}
 	for _, b := range d.Bindings {
 		view.Bindings = append(view.Bindings, v.bindingRow(b))
@@ -160,7 +160,6 @@ func totalFacts(t *mainapi.BrokerQueueTotals) []fact {
 func showNewQueue(v *visit) error { return v.newQueueForm(http.StatusOK, nil) }
 
 func (v *visit) newQueueForm(status int, problems fieldErrors) error {
-	v.crumb = &link{"Queues", "/admin/queues"}
 	fields := append([]field{{Name: "name", Label: "Name", Value: v.r.FormValue("name"), Max: 255, Code: true, Required: true, Focus: true, Autocomplete: "off",
 		Hint: "Without spaces. What other clients declare under this name must have the same options."}}, v.optionFields(nil)...)
 	return v.renderStatus(status, "queue-form", queueFormView{Form: form{Action: v.portal.url("/admin/queues/new"), Submit: "Declare the queue", Cancel: v.portal.url("/admin/queues"), Fields: fields}.with(problems),
@@ -271,7 +270,7 @@ func (v *visit) queueOptionsForm(status int, problems fieldErrors) error {
 	if err != nil {
 		return err
 	}
-	v.title, v.crumb = "Options of "+sealmq.Escape(name), &link{"Queues", "/admin/queues"}
+	v.title = "Options of " + sealmq.Escape(name)
 	return v.renderStatus(status, "queue-form", queueFormView{Form: form{Action: v.queueLink("options", name), Submit: "Change the options", Cancel: v.queueLink("show", name), Fields: v.optionFields(&d.Options)}.with(problems),
 		Command: "sealmq queue change " + shellWord(name) + " --max-messages 50000"})
 }

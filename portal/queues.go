@@ -15,13 +15,13 @@ import (
 // The pages about the broker's queues.
 var queuePages = []page{
 	{path: "/admin/queues", title: "Queues", nav: "Queues", icon: "queues", who: staff, show: showQueues},
-	{path: "/admin/queues/show", title: "Queue", who: staff, show: showQueue},
-	{path: "/admin/queues/new", title: "New queue", who: admins, show: showNewQueue, do: makeQueue},
-	{path: "/admin/queues/options", title: "Options", who: admins, show: showQueueOptions, do: changeQueue},
+	{path: "/admin/queues/show", title: "Queue", up: &link{"Queues", "/admin/queues"}, who: staff, show: showQueue},
+	{path: "/admin/queues/new", title: "New queue", up: &link{"Queues", "/admin/queues"}, who: admins, show: showNewQueue, do: makeQueue},
+	{path: "/admin/queues/options", title: "Options", up: &link{"Queues", "/admin/queues"}, who: admins, show: showQueueOptions, do: changeQueue},
 	{path: "/admin/queues/pause", who: admins, do: pauseQueue},
 	{path: "/admin/queues/resume", who: admins, do: resumeQueue},
-	{path: "/admin/queues/purge", title: "Purge a queue", who: admins, show: showPurge, do: purgeQueue},
-	{path: "/admin/queues/delete", title: "Delete a queue", who: admins, show: showDeleteQueue, do: deleteQueue},
+	{path: "/admin/queues/purge", title: "Purge a queue", up: &link{"Queues", "/admin/queues"}, who: admins, show: showPurge, do: purgeQueue},
+	{path: "/admin/queues/delete", title: "Delete a queue", up: &link{"Queues", "/admin/queues"}, who: admins, show: showDeleteQueue, do: deleteQueue},
 }
 
 // listSize is how many rows a page of a list has.
@@ -273,7 +273,6 @@ func are(n int64) string {
 
 // dangerForm asks for the name of a queue before something is done to it.
 func (v *visit) dangerForm(status int, view dangerView, what, submit, name string, problems fieldErrors) error {
-	v.crumb = &link{"Queues", "/admin/queues"}
 	view.Form = form{Action: v.queueLink(what, name), Submit: submit, Danger: true, Cancel: v.queueLink("show", name), Fields: []field{
 		{Name: "name", Label: "Type the name to confirm", Hint: name, Match: name, Autocomplete: "off", Code: true, Required: true, Focus: true}}}.with(problems)
 	return v.renderStatus(status, "danger", view)

@@ -17,7 +17,6 @@ func (v *visit) askRetry() error {
 	if err != nil {
 		return err
 	}
-	v.crumb = &link{"Messages", "/messages"}
 	t := r.JSON200.Total
 	count := plural(t.Count, "failed message")
 	if !t.Exact {
@@ -107,7 +106,6 @@ func (v *visit) retryJob() error {
 	if err != nil {
 		return err
 	}
-	v.crumb = &link{"Messages", "/messages"}
 	return v.render("retry-job", v.retryView(*r.JSON200))
 }
 
@@ -117,7 +115,6 @@ func (v *visit) retryJobs() error {
 	if err != nil {
 		return err
 	}
-	v.crumb = &link{"Messages", "/messages"}
 	list := []retryView{}
 	for _, j := range r.JSON200.Items {
 		list = append(list, v.retryView(j))

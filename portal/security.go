@@ -17,9 +17,9 @@ import (
 
 // The pages about the second factor and the API tokens of one's own account.
 var securityPages = []page{
-	{path: "/profile/second-factor", title: "Second factor", who: everybody, show: showFactor, do: confirmFactor},
-	{path: "/profile/second-factor/remove", title: "Remove the second factor", who: everybody, show: showRemoveOwnFactor, do: removeOwnFactor},
-	{path: "/profile/tokens", title: "API tokens", who: everybody, show: showTokens, do: createToken},
+	{path: "/profile/second-factor", title: "Second factor", up: &link{"Profile", "/profile"}, who: everybody, show: showFactor, do: confirmFactor},
+	{path: "/profile/second-factor/remove", title: "Remove the second factor", up: &link{"Profile", "/profile"}, who: everybody, show: showRemoveOwnFactor, do: removeOwnFactor},
+	{path: "/profile/tokens", title: "API tokens", up: &link{"Profile", "/profile"}, who: everybody, show: showTokens, do: createToken},
 	{path: "/profile/tokens/{id}/delete", who: everybody, do: deleteToken},
 }
 
@@ -32,7 +32,6 @@ type factorView struct {
 
 // showFactor begins with a new key each time; it counts once a code was entered.
 func showFactor(v *visit) error {
-	v.crumb = &link{"Profile", "/profile"}
 	if v.account.SecondFactor {
 		return v.redirect("/profile")
 	}
@@ -41,7 +40,6 @@ func showFactor(v *visit) error {
 
 // confirmFactor makes a key, or takes the first code of one.
 func confirmFactor(v *visit) error {
-	v.crumb = &link{"Profile", "/profile"}
 	if v.r.PostFormValue("secret") == "" {
 		r, err := v.api.BeginSecondFactorWithResponse(v.ctx)
 		if err != nil {
@@ -86,7 +84,6 @@ func (v *visit) factorForm(status int, secret, uri string, problems fieldErrors)
 func showRemoveOwnFactor(v *visit) error { return v.removeOwnFactorForm(http.StatusOK, nil) }
 
 func (v *visit) removeOwnFactorForm(status int, problems fieldErrors) error {
-	v.crumb = &link{"Profile", "/profile"}
 	return v.renderStatus(status, "danger", dangerView{Title: "Remove the second factor?", Text: []string{"The password alone opens your account then. The recovery codes are void."},
 		Form: form{Action: v.portal.url("/profile/second-factor/remove"), Submit: "Remove the second factor", Danger: true, Cancel: v.portal.url("/profile"), Fields: []field{
 			{Name: "password", Label: "Password", Kind: "password", Autocomplete: "current-password", Max: 200, Required: true, Focus: true},
@@ -127,7 +124,6 @@ type tokenRow struct {
 func showTokens(v *visit) error { return v.tokens(http.StatusOK, "", nil) }
 
 func (v *visit) tokens(status int, made string, problems fieldErrors) error {
-	v.crumb = &link{"Profile", "/profile"}
 	r, err := v.api.ListTokensWithResponse(v.ctx)
 	if err != nil {
 		return err

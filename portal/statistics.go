@@ -9,7 +9,7 @@ import (
 )
 
 // The page about the last weeks. The overview is about now.
-var statisticsPages = []page{{path: "/admin/statistics", title: "Statistics", who: staff, show: showStatistics}}
+var statisticsPages = []page{{path: "/admin/statistics", title: "Statistics", up: &link{"Overview", "/admin/dashboard"}, who: staff, show: showStatistics}}
 
 type statisticsView struct {
 	found   time.Time
@@ -37,7 +37,6 @@ var statisticsPeriods = []struct {
 const statisticsAge = 30 * time.Second
 
 func showStatistics(v *visit) error {
-	v.crumb = &link{"Overview", "/admin/dashboard"}
 	var problem error
 	view := v.portal.statistics.Get(statisticsAge, func() (found *statisticsView, err error) {
 		// They are for all readers, also if this one leaves.

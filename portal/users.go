@@ -13,8 +13,8 @@ import (
 // The pages about the accounts of people.
 var userPages = []page{
 	{path: "/admin/users", title: "Users", nav: "Users", who: managers, show: showUsers},
-	{path: "/admin/users/create", title: "New user", who: managers, show: showNewUser, do: createUser},
-	{path: "/admin/users/{id}", title: "User", who: managers, show: showUser},
+	{path: "/admin/users/create", title: "New user", up: &link{"Users", "/admin/users"}, who: managers, show: showNewUser, do: createUser},
+	{path: "/admin/users/{id}", title: "User", up: &link{"Users", "/admin/users"}, who: managers, show: showUser},
 	{path: "/admin/users/{id}/role", who: admins, do: changeRole},
 	{path: "/admin/users/{id}/client", who: admins, do: changeClient},
 	{path: "/admin/users/{id}/status", who: managers, do: changeStatus},
@@ -112,7 +112,6 @@ func (v *visit) grantable() []sealmq.Role {
 func showNewUser(v *visit) error { return v.newUserForm(http.StatusOK, nil) }
 
 func (v *visit) newUserForm(status int, problems fieldErrors) error {
-	v.crumb = &link{"Users", "/admin/users"}
 	value := v.r.PostFormValue
 	client := field{Name: "client_id", Label: "Client", Value: value("client_id"), Max: 255, Code: true, Hint: "The client whose messages the account sees. Empty for none."}
 	if !v.may(admins) {
@@ -176,7 +175,7 @@ func (v *visit) user() (*mainapi.Account, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.title, v.crumb = r.JSON200.Email, &link{"Users", "/admin/users"}
+	v.title = r.JSON200.Email
 	return r.JSON200, nil
 }
 

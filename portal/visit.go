@@ -27,7 +27,7 @@ type visit struct {
 	// account is nil on pages for everybody.
 	account *mainapi.Account
 	token   string
-	// title replaces the page's, and crumb is the page above.
+	// title replaces the page's, and crumb its up.
 	title string
 	crumb *link
 }
@@ -36,7 +36,7 @@ type visit struct {
 type link struct{ Name, Path string }
 
 func (p *Portal) visit(ctx context.Context, w http.ResponseWriter, r *http.Request, pg *page) (v *visit, err error) {
-	v = &visit{portal: p, page: pg, w: w, r: r, ctx: ctx, title: pg.title}
+	v = &visit{portal: p, page: pg, w: w, r: r, ctx: ctx, title: pg.title, crumb: pg.up}
 	if c, err := r.Cookie(p.cookieName("")); err == nil {
 		v.token = c.Value
 	}
