@@ -11,7 +11,7 @@ import (
 // The pages about one's own account.
 var accountPages = []page{
 	{path: "/profile", title: "Profile and security", who: everybody, show: showProfile},
-	{path: "/profile/password", title: "Change your password", up: &link{"Profile", "/profile"}, who: everybody, always: true, show: showPassword, do: changePassword},
+	{path: "/profile/password", title: "Change your password", up: &link{"Profile", "/profile"}, who: everybody, always: true, show: blank((*visit).passwordForm), do: changePassword},
 	{path: "/profile/sessions/{id}/end", who: everybody, do: endSession},
 	{path: "/profile/sessions/end-others", who: everybody, do: endOtherSessions},
 }
@@ -62,26 +62,15 @@ func showProfile(v *visit) error {
 const maxActivity = 20
 
 func endSession(v *visit) error {
-	id, err := v.id("id")
-	if err != nil {
-		return err
-	}
-	if _, err := v.api.EndSessionWithResponse(v.ctx, id); err != nil {
-		return err
-	}
-	return v.done("/profile", "The session has ended.")
+	return act(v, v.api.EndSessionWithResponse, "/profile", "The session has ended.")
 }
 
 func endOtherSessions(v *visit) error {
-	if _, err := v.api.EndOtherSessionsWithResponse(v.ctx); err != nil {
-		return err
-	}
-	return v.done("/profile", "All other sessions have ended.")
+	_, err := v.api.EndOtherSessionsWithResponse(v.ctx)
+	return v.doneUnless(err, "/profile", "All other sessions have ended.")
 }
 
-func showPassword(v *visit) error { return v.passwordForm(http.StatusOK, nil) }
-
-func (v *visit) passwordForm(status int, problems fieldErrors) error {
+func (v *visit) passwordForm(problems fieldErrors) error {
 	view := loginView{Form: form{Action: v.portal.url("/profile/password"), Submit: "Change password", Cancel: v.portal.url("/profile"), Fields: []field{
 		{Name: "current_password", Label: "Current password", Kind: "password", Autocomplete: "current-password", Max: 200, Required: true, Focus: true},
 		newPasswordField("new_password", "New password"),
@@ -92,7 +81,7 @@ func (v *visit) passwordForm(status int, problems fieldErrors) error {
 		view.Notice = "This password was set by somebody else. Choose one that only you know to go on."
 		view.Form.Cancel = ""
 	}
-	return v.renderStatus(status, "login", view)
+	return v.renderStatus(formStatus(problems), "login", view)
 }
 
 // newPasswordField is the field of a password that somebody chooses.
@@ -112,19 +101,15 @@ func (v *visit) repeated(name string) fieldErrors {
 }
 
 func changePassword(v *visit) error {
-	show := func(problems fieldErrors) error { return v.passwordForm(http.StatusUnprocessableEntity, problems) }
 	if problems := v.repeated("new_password"); problems != nil {
-		return show(problems)
+		return v.passwordForm(problems)
 	}
 	_, err := v.api.ChangePasswordWithResponse(v.ctx, mainapi.PasswordChange{CurrentPassword: v.r.FormValue("current_password"), NewPassword: v.r.FormValue("new_password")})
+	if hasCode(err, httpkit.CodeInvalidCredentials) {
+		return v.passwordForm(fieldErrors{"current_password": "This is not your password."})
+	}
 	if err != nil {
-		if hasCode(err, httpkit.CodeInvalidCredentials) {
-			return show(fieldErrors{"current_password": "This is not your password."})
-		}
-		if problems, ok := invalid(err); ok {
-			return show(problems)
-		}
-		return err
+		return refused(err, v.passwordForm)
 	}
 	if v.account.MustChangePassword {
 		return v.done("/", "Your password is changed.")

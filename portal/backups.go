@@ -91,10 +91,7 @@ func (v *visit) startBackup() error {
 		v.flash(toast{"warn", "A backup is being made already."})
 		return v.redirect("/admin/backups")
 	}
-	if err != nil {
-		return err
-	}
-	return v.done("/admin/backups", "A backup is being made. It goes on if you leave this page.")
+	return v.doneUnless(err, "/admin/backups", "A backup is being made. It goes on if you leave this page.")
 }
 
 // fetchWrite bounds each write of a backup to a browser: a slow one may take as long as it likes,

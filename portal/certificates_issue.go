@@ -197,10 +197,7 @@ func (v *visit) handOut(id string, issue func() (*mainapi.IssuedCertificate, err
 	c, err := issue()
 	if err != nil {
 		v.portal.handouts.forget(id)
-		if problems, ok := invalid(err); ok {
-			return again(problems)
-		}
-		return err
+		return refused(err, again)
 	}
 	done := handout{Form: id, Path: certificatePath(c.Fingerprint), Client: c.ClientID, At: v.portal.cfg.Now()}
 	v.portal.handouts.end(id, done)

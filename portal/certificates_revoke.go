@@ -123,14 +123,11 @@ func (v *visit) revokeCertificate() error {
 	} else {
 		_, err = v.api.RevokeCertificateWithResponse(v.ctx, c.Fingerprint, request)
 	}
-	if problems, ok := invalid(err); ok {
-		if text := problems["reason"]; text != "" {
-			problems["note"] = text
-		}
-		return v.showRevocation(c, reason, problems)
-	}
 	if err != nil {
-		return err
+		return refused(err, func(problems fieldErrors) error {
+			problems["note"] = problems["reason"]
+			return v.showRevocation(c, reason, problems)
+		})
 	}
 	return v.done(certificatePath(c.Fingerprint), what+" What was open is being closed.")
 }

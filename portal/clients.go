@@ -11,7 +11,7 @@ import (
 // The pages about clients.
 var clientPages = []page{
 	{path: "/admin/clients", title: "Clients", nav: "Clients", who: staff, show: (*visit).clients},
-	{path: "/admin/clients/{client}", title: "Client", up: &link{"Clients", "/admin/clients"}, who: staff, show: (*visit).clientPage},
+	{path: "/admin/clients/{client}", title: "Client", up: &link{"Clients", "/admin/clients"}, who: staff, show: blank((*visit).showClient)},
 	{path: "/admin/clients/{client}/domain", title: "Client", up: &link{"Clients", "/admin/clients"}, who: admins, do: (*visit).changeClient},
 }
 
@@ -79,9 +79,7 @@ type clientView struct {
 	Form                    *form
 }
 
-func (v *visit) clientPage() error { return v.showClient(http.StatusOK, nil) }
-
-func (v *visit) showClient(status int, problems fieldErrors) error {
+func (v *visit) showClient(problems fieldErrors) error {
 	name := v.r.PathValue("client")
 	r, err := v.api.GetClientWithResponse(v.ctx, name)
 	if hasStatus(err, http.StatusUnprocessableEntity) || hasStatus(err, http.StatusNotFound) {
@@ -107,7 +105,7 @@ func (v *visit) showClient(status int, problems fieldErrors) error {
 			view.Consent = v.portal.url(certificatePath(c.Fingerprint)) + "/consent"
 		}
 	}
-	return v.renderStatus(status, "client", view)
+	return v.renderStatus(formStatus(problems), "client", view)
 }
 
 // unknownClient leads to the certificates of a client that has not sent yet; without one there is
@@ -129,11 +127,8 @@ func everyCertificate(client string) url.Values {
 func (v *visit) changeClient() error {
 	name := v.r.PathValue("client")
 	_, err := v.api.UpdateClientWithResponse(v.ctx, name, mainapi.ClientUpdate{Domain: strings.TrimSpace(v.r.PostFormValue("domain"))})
-	if problems, ok := invalid(err); ok && err != nil && !hasStatus(err, http.StatusNotFound) {
-		return v.showClient(http.StatusUnprocessableEntity, problems)
-	}
 	if err != nil {
-		return err
+		return refused(err, v.showClient)
 	}
 	return v.done(localPath("/admin/clients", name), "The domain is changed.")
 }

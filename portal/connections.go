@@ -109,10 +109,7 @@ func disconnect(v *visit) error {
 		return err
 	}
 	_, err = v.api.DisconnectBrokerConnectionWithResponse(v.ctx, id, mainapi.DisconnectBrokerConnectionJSONRequestBody{Reason: v.r.FormValue("reason")})
-	if err != nil {
-		return err
-	}
-	return v.done("/admin/connections", "The connection is closed.")
+	return v.doneUnless(err, "/admin/connections", "The connection is closed.")
 }
 
 type keysView struct {

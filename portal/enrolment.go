@@ -110,15 +110,13 @@ func (v *visit) makeEnrolment() error {
 	r.ExpiresIn, _ = strconv.Atoi(value("expires_in"))
 	problems := make(fieldErrors)
 	r.Lifetime = int64(v.validityAsked(problems)) * int64(24*time.Hour/time.Second)
+	again := func(problems fieldErrors) error { return v.showNewEnrolment(r, value("validity_days"), problems) }
 	if len(problems) > 0 {
-		return v.showNewEnrolment(r, value("validity_days"), problems)
+		return again(problems)
 	}
 	made, err := v.api.MakeEnrolmentTokenWithResponse(v.ctx, r)
-	if problems, ok := invalid(err); ok {
-		return v.showNewEnrolment(r, value("validity_days"), problems)
-	}
 	if err != nil {
-		return err
+		return refused(err, again)
 	}
 	v.title = "The token of " + made.JSON201.ClientID
 	view := madeEnrolmentView{EnrolmentToken: *made.JSON201, Command: "echo " + made.JSON201.Token + " | sealmq cert enroll"}
@@ -136,10 +134,7 @@ func (v *visit) deleteEnrolment() error {
 	if hasStatus(err, http.StatusNotFound) || hasStatus(err, http.StatusUnprocessableEntity) {
 		return &pageError{http.StatusNotFound, "There is nothing to take back", "The token was used, has expired or was taken back already."}
 	}
-	if err != nil {
-		return err
-	}
-	return v.done(enrolmentPath, "It is good no more.")
+	return v.doneUnless(err, enrolmentPath, "It is good no more.")
 }
 
 // consentToRenewal lets the holder of an expired certificate renew it once.

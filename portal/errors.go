@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -226,11 +227,20 @@ func hasStatus(err error, status int) bool {
 // fieldErrors are the errors of a form: those of its fields, and what is left under "".
 type fieldErrors map[string]string
 
+// refused shows a form again if the API has something against its values. Other errors stay as they
+// are.
+func refused(err error, form func(fieldErrors) error) error {
+	if problems, ok := invalid(err); ok {
+		return form(problems)
+	}
+	return err
+}
+
 // invalid takes what the API has against the values of a form. ok is false for errors that
 // are not about them.
 func invalid(err error) (problems fieldErrors, ok bool) {
 	e, is := errors.AsType[*apiError](err)
-	if !is || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden || e.Status == http.StatusTooManyRequests || e.Status >= 500 {
+	if !is || e.Status >= 500 || slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests}, e.Status) {
 		return nil, false
 	}
 	problems = make(fieldErrors)

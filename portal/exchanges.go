@@ -12,7 +12,7 @@ import (
 // The pages about the broker's exchanges.
 var exchangePages = []page{
 	{path: "/admin/exchanges", title: "Exchanges", nav: "Exchanges", who: staff, show: showExchanges},
-	{path: "/admin/exchanges/show", title: "Exchange", up: &link{"Exchanges", "/admin/exchanges"}, who: staff, show: showExchange},
+	{path: "/admin/exchanges/show", title: "Exchange", up: &link{"Exchanges", "/admin/exchanges"}, who: staff, show: named(showExchange)},
 }
 
 type exchangesView struct {
@@ -69,9 +69,6 @@ var rules = map[mainapi.BrokerExchangeKind]string{
 
 func showExchange(v *visit) error {
 	name := v.r.URL.Query().Get("name")
-	if name == "" {
-		return v.redirect("/admin/exchanges")
-	}
 	r, err := v.api.GetBrokerExchangeWithResponse(v.ctx, &mainapi.GetBrokerExchangeParams{Name: name})
 	if err != nil {
 		return err

@@ -111,8 +111,6 @@ func (p *Portal) countLogin(err error) {
 // loginRefused shows a form again with the reason, unless the error is not about it.
 func (v *visit) loginRefused(err error, show func(fieldErrors) error) error {
 	switch {
-	case err == nil:
-		return nil
 	case hasCode(err, httpkit.CodeInvalidCredentials):
 		return show(fieldErrors{"": "E-mail address or password is wrong."})
 	case hasCode(err, httpkit.CodeSecondFactor):
@@ -120,10 +118,7 @@ func (v *visit) loginRefused(err error, show func(fieldErrors) error) error {
 	case hasCode(err, httpkit.CodeInactive):
 		return show(fieldErrors{"": "This account is not active. An administrator can activate it."})
 	}
-	if problems, ok := invalid(err); ok {
-		return show(problems)
-	}
-	return err
+	return refused(err, show)
 }
 
 func showCode(v *visit) error {

@@ -183,8 +183,6 @@ func (v *visit) messageText() error {
 
 func (v *visit) retryMessage() error {
 	client, id := v.r.PathValue("client"), v.r.PathValue("id")
-	if _, err := v.api.RetryMessageWithResponse(v.ctx, client, id); err != nil {
-		return err
-	}
-	return v.done(localPath("/messages", client, id), "The message is queued again.")
+	_, err := v.api.RetryMessageWithResponse(v.ctx, client, id)
+	return v.doneUnless(err, localPath("/messages", client, id), "The message is queued again.")
 }

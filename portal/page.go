@@ -48,6 +48,21 @@ type page struct {
 	always bool
 }
 
+// blank shows a form as it is before anybody has filled it in.
+func blank(show func(*visit, fieldErrors) error) func(*visit) error {
+	return func(v *visit) error { return show(v, nil) }
+}
+
+// named shows what the query names. Without a name it leads to the page above.
+func named(show func(*visit) error) func(*visit) error {
+	return func(v *visit) error {
+		if v.r.URL.Query().Get("name") == "" {
+			return v.redirect(v.page.up.Path)
+		}
+		return show(v)
+	}
+}
+
 // Paths are the patterns of all pages that can be looked at. Those for everybody are open.
 func (p *Portal) Paths() (open, others []string) {
 	for _, pg := range p.table {

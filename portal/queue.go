@@ -54,9 +54,6 @@ type peekedRow struct {
 
 func showQueue(v *visit) error {
 	name := v.queueName()
-	if name == "" {
-		return v.redirect("/admin/queues")
-	}
 	d, err := v.queue(name)
 	if err != nil {
 		return err
@@ -157,12 +154,10 @@ func totalFacts(t *mainapi.BrokerQueueTotals) []fact {
 		{"Dead-lettered", number(t.DeadLettered)}, {"Expired", number(t.Expired)}, {"Dropped", number(t.Dropped)}, {"Refused at a limit", number(t.Refused)}}
 }
 
-func showNewQueue(v *visit) error { return v.newQueueForm(http.StatusOK, nil) }
-
-func (v *visit) newQueueForm(status int, problems fieldErrors) error {
+func (v *visit) newQueueForm(problems fieldErrors) error {
 	fields := append([]field{{Name: "name", Label: "Name", Value: v.r.FormValue("name"), Max: 255, Code: true, Required: true, Focus: true, Autocomplete: "off",
 		Hint: "Without spaces. What other clients declare under this name must have the same options."}}, v.optionFields(nil)...)
-	return v.renderStatus(status, "queue-form", queueFormView{Form: form{Action: v.portal.url("/admin/queues/new"), Submit: "Declare the queue", Cancel: v.portal.url("/admin/queues"), Fields: fields}.with(problems),
+	return v.renderStatus(formStatus(problems), "queue-form", queueFormView{Form: form{Action: v.portal.url("/admin/queues/new"), Submit: "Declare the queue", Cancel: v.portal.url("/admin/queues"), Fields: fields}.with(problems),
 		Command: "sealmq queue declare NAME --max-messages 50000"})
 }
 
@@ -246,32 +241,23 @@ func (v *visit) sentOptions(o mainapi.BrokerQueueOptions) (mainapi.BrokerQueueOp
 func makeQueue(v *visit) error {
 	name := strings.TrimSpace(v.r.FormValue("name"))
 	o, problems := v.sentOptions(mainapi.BrokerQueueOptions{})
-	if len(problems) == 0 {
-		_, err := v.api.DeclareBrokerQueueWithResponse(v.ctx, mainapi.DeclareBrokerQueueJSONRequestBody{Name: name, Options: o})
-		if err == nil {
-			return v.done(v.queuePath(name), "The queue is declared. Bind it to an exchange so that messages come.")
-		}
-		ok := false
-		if problems, ok = invalid(err); !ok {
-			return err
-		}
+	if len(problems) > 0 {
+		return v.newQueueForm(problems)
 	}
-	return v.newQueueForm(http.StatusUnprocessableEntity, problems)
+	if _, err := v.api.DeclareBrokerQueueWithResponse(v.ctx, mainapi.DeclareBrokerQueueJSONRequestBody{Name: name, Options: o}); err != nil {
+		return refused(err, v.newQueueForm)
+	}
+	return v.done(v.queuePath(name), "The queue is declared. Bind it to an exchange so that messages come.")
 }
 
-func showQueueOptions(v *visit) error { return v.queueOptionsForm(http.StatusOK, nil) }
-
-func (v *visit) queueOptionsForm(status int, problems fieldErrors) error {
+func (v *visit) queueOptionsForm(problems fieldErrors) error {
 	name := v.queueName()
-	if name == "" {
-		return v.redirect("/admin/queues")
-	}
 	d, err := v.queue(name)
 	if err != nil {
 		return err
 	}
 	v.title = "Options of " + sealmq.Escape(name)
-	return v.renderStatus(status, "queue-form", queueFormView{Form: form{Action: v.queueLink("options", name), Submit: "Change the options", Cancel: v.queueLink("show", name), Fields: v.optionFields(&d.Options)}.with(problems),
+	return v.renderStatus(formStatus(problems), "queue-form", queueFormView{Form: form{Action: v.queueLink("options", name), Submit: "Change the options", Cancel: v.queueLink("show", name), Fields: v.optionFields(&d.Options)}.with(problems),
 		Command: "sealmq queue change " + shellWord(name) + " --max-messages 50000"})
 }
 
@@ -282,15 +268,11 @@ func changeQueue(v *visit) error {
 		return err
 	}
 	o, problems := v.sentOptions(d.Options)
-	if len(problems) == 0 {
-		_, err := v.api.ChangeBrokerQueueWithResponse(v.ctx, &mainapi.ChangeBrokerQueueParams{Name: name}, o)
-		if err == nil {
-			return v.done(v.queuePath(name), "The options are changed. What waits stays, also beyond a new limit.")
-		}
-		ok := false
-		if problems, ok = invalid(err); !ok {
-			return err
-		}
+	if len(problems) > 0 {
+		return v.queueOptionsForm(problems)
 	}
-	return v.queueOptionsForm(http.StatusUnprocessableEntity, problems)
+	if _, err := v.api.ChangeBrokerQueueWithResponse(v.ctx, &mainapi.ChangeBrokerQueueParams{Name: name}, o); err != nil {
+		return refused(err, v.queueOptionsForm)
+	}
+	return v.done(v.queuePath(name), "The options are changed. What waits stays, also beyond a new limit.")
 }

@@ -2,7 +2,6 @@ package portal
 
 import (
 	"math"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -15,13 +14,13 @@ import (
 // The pages about the broker's queues.
 var queuePages = []page{
 	{path: "/admin/queues", title: "Queues", nav: "Queues", icon: "queues", who: staff, show: showQueues},
-	{path: "/admin/queues/show", title: "Queue", up: &link{"Queues", "/admin/queues"}, who: staff, show: showQueue},
-	{path: "/admin/queues/new", title: "New queue", up: &link{"Queues", "/admin/queues"}, who: admins, show: showNewQueue, do: makeQueue},
-	{path: "/admin/queues/options", title: "Options", up: &link{"Queues", "/admin/queues"}, who: admins, show: showQueueOptions, do: changeQueue},
+	{path: "/admin/queues/show", title: "Queue", up: &link{"Queues", "/admin/queues"}, who: staff, show: named(showQueue)},
+	{path: "/admin/queues/new", title: "New queue", up: &link{"Queues", "/admin/queues"}, who: admins, show: blank((*visit).newQueueForm), do: makeQueue},
+	{path: "/admin/queues/options", title: "Options", up: &link{"Queues", "/admin/queues"}, who: admins, show: named(blank((*visit).queueOptionsForm)), do: changeQueue},
 	{path: "/admin/queues/pause", who: admins, do: pauseQueue},
 	{path: "/admin/queues/resume", who: admins, do: resumeQueue},
-	{path: "/admin/queues/purge", title: "Purge a queue", up: &link{"Queues", "/admin/queues"}, who: admins, show: showPurge, do: purgeQueue},
-	{path: "/admin/queues/delete", title: "Delete a queue", up: &link{"Queues", "/admin/queues"}, who: admins, show: showDeleteQueue, do: deleteQueue},
+	{path: "/admin/queues/purge", title: "Purge a queue", up: &link{"Queues", "/admin/queues"}, who: admins, show: named(blank((*visit).purgeForm)), do: purgeQueue},
+	{path: "/admin/queues/delete", title: "Delete a queue", up: &link{"Queues", "/admin/queues"}, who: admins, show: named(blank((*visit).deleteForm)), do: deleteQueue},
 }
 
 // listSize is how many rows a page of a list has.
@@ -201,7 +200,7 @@ func (v *visit) sortHeads(q url.Values, usual string, pairs ...string) (list []s
 	return list
 }
 
-// queueName is the queue that a page is about. Without one the page leads to the list.
+// queueName is the queue that a page is about.
 func (v *visit) queueName() string { return v.r.URL.Query().Get("name") }
 
 func (v *visit) queue(name string) (*mainapi.BrokerQueueDetail, error) {
@@ -225,18 +224,14 @@ func shellWord(s string) string {
 
 func pauseQueue(v *visit) error {
 	name := v.queueName()
-	if _, err := v.api.PauseBrokerQueueWithResponse(v.ctx, &mainapi.PauseBrokerQueueParams{Name: name}); err != nil {
-		return err
-	}
-	return v.done(v.queuePath(name), "Deliveries are paused. Publishes go on, so the queue grows.")
+	_, err := v.api.PauseBrokerQueueWithResponse(v.ctx, &mainapi.PauseBrokerQueueParams{Name: name})
+	return v.doneUnless(err, v.queuePath(name), "Deliveries are paused. Publishes go on, so the queue grows.")
 }
 
 func resumeQueue(v *visit) error {
 	name := v.queueName()
-	if _, err := v.api.ResumeBrokerQueueWithResponse(v.ctx, &mainapi.ResumeBrokerQueueParams{Name: name}); err != nil {
-		return err
-	}
-	return v.done(v.queuePath(name), "The queue delivers again.")
+	_, err := v.api.ResumeBrokerQueueWithResponse(v.ctx, &mainapi.ResumeBrokerQueueParams{Name: name})
+	return v.doneUnless(err, v.queuePath(name), "The queue delivers again.")
 }
 
 // queuePath is the path of a queue's page within the portal.
@@ -244,14 +239,7 @@ func (v *visit) queuePath(name string) string {
 	return "/admin/queues/show?" + url.Values{"name": {name}}.Encode()
 }
 
-func showPurge(v *visit) error {
-	if v.queueName() == "" {
-		return v.redirect("/admin/queues")
-	}
-	return v.purgeForm(http.StatusOK, nil)
-}
-
-func (v *visit) purgeForm(status int, problems fieldErrors) error {
+func (v *visit) purgeForm(problems fieldErrors) error {
 	d, err := v.queue(v.queueName())
 	if err != nil {
 		return err
@@ -260,7 +248,7 @@ func (v *visit) purgeForm(status int, problems fieldErrors) error {
 	if d.Queue.Unacked > 0 {
 		text = append(text, plural(d.Queue.Unacked, "message")+" in consumers' hands "+are(d.Queue.Unacked)+" not touched.")
 	}
-	return v.dangerForm(status, dangerView{Title: "Purge " + sealmq.Escape(d.Queue.Name), Text: text}, "purge", "Purge the queue", d.Queue.Name, problems)
+	return v.dangerForm(dangerView{Title: "Purge " + sealmq.Escape(d.Queue.Name), Text: text}, "purge", "Purge the queue", d.Queue.Name, problems)
 }
 
 // are is the verb for a number of things.
@@ -272,32 +260,22 @@ func are(n int64) string {
 }
 
 // dangerForm asks for the name of a queue before something is done to it.
-func (v *visit) dangerForm(status int, view dangerView, what, submit, name string, problems fieldErrors) error {
+func (v *visit) dangerForm(view dangerView, what, submit, name string, problems fieldErrors) error {
 	view.Form = form{Action: v.queueLink(what, name), Submit: submit, Danger: true, Cancel: v.queueLink("show", name), Fields: []field{
 		{Name: "name", Label: "Type the name to confirm", Hint: name, Match: name, Autocomplete: "off", Code: true, Required: true, Focus: true}}}.with(problems)
-	return v.renderStatus(status, "danger", view)
+	return v.renderStatus(formStatus(problems), "danger", view)
 }
 
 func purgeQueue(v *visit) error {
 	name := v.queueName()
 	r, err := v.api.PurgeBrokerQueueWithResponse(v.ctx, &mainapi.PurgeBrokerQueueParams{Name: name}, mainapi.PurgeBrokerQueueJSONRequestBody{Name: v.r.FormValue("name")})
 	if err != nil {
-		if problems, ok := invalid(err); ok {
-			return v.purgeForm(http.StatusUnprocessableEntity, problems)
-		}
-		return err
+		return refused(err, v.purgeForm)
 	}
 	return v.done(v.queuePath(name), plural(r.JSON200.Removed, "message")+" removed.")
 }
 
-func showDeleteQueue(v *visit) error {
-	if v.queueName() == "" {
-		return v.redirect("/admin/queues")
-	}
-	return v.deleteForm(http.StatusOK, nil)
-}
-
-func (v *visit) deleteForm(status int, problems fieldErrors) error {
+func (v *visit) deleteForm(problems fieldErrors) error {
 	d, err := v.queue(v.queueName())
 	if err != nil {
 		return err
@@ -310,17 +288,14 @@ func (v *visit) deleteForm(status int, problems fieldErrors) error {
 	if len(d.Bindings) > 0 {
 		text = append(text, "Messages that would go to this queue only are refused from then on.")
 	}
-	return v.dangerForm(status, dangerView{Title: "Delete " + sealmq.Escape(q.Name), Text: text}, "delete", "Delete the queue", q.Name, problems)
+	return v.dangerForm(dangerView{Title: "Delete " + sealmq.Escape(q.Name), Text: text}, "delete", "Delete the queue", q.Name, problems)
 }
 
 func deleteQueue(v *visit) error {
 	name := v.queueName()
 	r, err := v.api.DeleteBrokerQueueWithResponse(v.ctx, &mainapi.DeleteBrokerQueueParams{Name: name}, mainapi.DeleteBrokerQueueJSONRequestBody{Name: v.r.FormValue("name")})
 	if err != nil {
-		if problems, ok := invalid(err); ok {
-			return v.deleteForm(http.StatusUnprocessableEntity, problems)
-		}
-		return err
+		return refused(err, v.deleteForm)
 	}
 	return v.done("/admin/queues", "The queue is deleted, with "+plural(r.JSON200.Removed, "message")+".")
 }

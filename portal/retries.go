@@ -124,10 +124,8 @@ func (v *visit) retryJobs() error {
 
 func (v *visit) cancelRetry() error {
 	id := v.r.PathValue("job")
-	if _, err := v.api.CancelRetryJobWithResponse(v.ctx, id); err != nil {
-		return err
-	}
-	return v.done(localPath("/admin/retries", id), "The job ends. What it has queued again stays queued.")
+	_, err := v.api.CancelRetryJobWithResponse(v.ctx, id)
+	return v.doneUnless(err, localPath("/admin/retries", id), "The job ends. What it has queued again stays queued.")
 }
 
 // localPath is a path of a page within the portal, for redirects.

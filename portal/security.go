@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"html/template"
 	"image/png"
-	"net/http"
 	"strconv"
 
 	"github.com/boombuler/barcode"
@@ -18,8 +17,8 @@ import (
 // The pages about the second factor and the API tokens of one's own account.
 var securityPages = []page{
 	{path: "/profile/second-factor", title: "Second factor", up: &link{"Profile", "/profile"}, who: everybody, show: showFactor, do: confirmFactor},
-	{path: "/profile/second-factor/remove", title: "Remove the second factor", up: &link{"Profile", "/profile"}, who: everybody, show: showRemoveOwnFactor, do: removeOwnFactor},
-	{path: "/profile/tokens", title: "API tokens", up: &link{"Profile", "/profile"}, who: everybody, show: showTokens, do: createToken},
+	{path: "/profile/second-factor/remove", title: "Remove the second factor", up: &link{"Profile", "/profile"}, who: everybody, show: blank((*visit).removeOwnFactorForm), do: removeOwnFactor},
+	{path: "/profile/tokens", title: "API tokens", up: &link{"Profile", "/profile"}, who: everybody, show: blank((*visit).tokens), do: createToken},
 	{path: "/profile/tokens/{id}/delete", who: everybody, do: deleteToken},
 }
 
@@ -45,15 +44,12 @@ func confirmFactor(v *visit) error {
 		if err != nil {
 			return err
 		}
-		return v.factorForm(http.StatusOK, r.JSON200.Secret, r.JSON200.URI, nil)
+		return v.factorForm(r.JSON200.Secret, r.JSON200.URI, nil)
 	}
 	secret, uri := v.r.PostFormValue("secret"), v.r.PostFormValue("uri")
 	r, err := v.api.ConfirmSecondFactorWithResponse(v.ctx, mainapi.SecondFactorCode{Code: v.r.PostFormValue("code")})
-	if problems, ok := invalid(err); ok {
-		return v.factorForm(http.StatusUnprocessableEntity, secret, uri, problems)
-	}
 	if err != nil {
-		return err
+		return refused(err, func(problems fieldErrors) error { return v.factorForm(secret, uri, problems) })
 	}
 	v.title = "Recovery codes"
 	return v.render("recovery-codes", r.JSON200.RecoveryCodes)
@@ -61,7 +57,7 @@ func confirmFactor(v *visit) error {
 
 const qrPixels = 220
 
-func (v *visit) factorForm(status int, secret, uri string, problems fieldErrors) error {
+func (v *visit) factorForm(secret, uri string, problems fieldErrors) error {
 	view := factorView{Secret: secret, Form: form{Action: v.portal.url("/profile/second-factor"), Submit: "Turn on", Cancel: v.portal.url("/profile"), Fields: []field{
 		{Name: "code", Label: "Code that the app shows", Autocomplete: "one-time-code", Max: 10, Code: true, Required: true, Focus: true},
 		{Name: "secret", Kind: "hidden", Value: secret}, {Name: "uri", Kind: "hidden", Value: uri},
@@ -78,13 +74,11 @@ func (v *visit) factorForm(status int, secret, uri string, problems fieldErrors)
 		return err
 	}
 	view.Picture = template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes())) //nolint:gosec // our own picture
-	return v.renderStatus(status, "factor", view)
+	return v.renderStatus(formStatus(problems), "factor", view)
 }
 
-func showRemoveOwnFactor(v *visit) error { return v.removeOwnFactorForm(http.StatusOK, nil) }
-
-func (v *visit) removeOwnFactorForm(status int, problems fieldErrors) error {
-	return v.renderStatus(status, "danger", dangerView{Title: "Remove the second factor?", Text: []string{"The password alone opens your account then. The recovery codes are void."},
+func (v *visit) removeOwnFactorForm(problems fieldErrors) error {
+	return v.renderStatus(formStatus(problems), "danger", dangerView{Title: "Remove the second factor?", Text: []string{"The password alone opens your account then. The recovery codes are void."},
 		Form: form{Action: v.portal.url("/profile/second-factor/remove"), Submit: "Remove the second factor", Danger: true, Cancel: v.portal.url("/profile"), Fields: []field{
 			{Name: "password", Label: "Password", Kind: "password", Autocomplete: "current-password", Max: 200, Required: true, Focus: true},
 			{Name: "code", Label: "Code", Autocomplete: "one-time-code", Max: 40, Code: true, Required: true, Hint: "Of the authenticator app, or a recovery code."}}}.with(problems)})
@@ -94,15 +88,11 @@ func removeOwnFactor(v *visit) error {
 	_, err := v.api.RemoveSecondFactorWithResponse(v.ctx, mainapi.Confirmation{Password: v.r.PostFormValue("password"), Code: v.r.PostFormValue("code")})
 	switch {
 	case hasCode(err, httpkit.CodeInvalidCredentials):
-		return v.removeOwnFactorForm(http.StatusUnprocessableEntity, fieldErrors{"password": "This is not your password."})
+		return v.removeOwnFactorForm(fieldErrors{"password": "This is not your password."})
 	case hasCode(err, httpkit.CodeSecondFactor):
-		return v.removeOwnFactorForm(http.StatusUnprocessableEntity, fieldErrors{"code": "This code is wrong or was used already."})
-	}
-	if problems, ok := invalid(err); ok {
-		return v.removeOwnFactorForm(http.StatusUnprocessableEntity, problems)
-	}
-	if err != nil {
-		return err
+		return v.removeOwnFactorForm(fieldErrors{"code": "This code is wrong or was used already."})
+	case err != nil:
+		return refused(err, v.removeOwnFactorForm)
 	}
 	return v.done("/profile", "The second factor is off.")
 }
@@ -121,9 +111,10 @@ type tokenRow struct {
 	Delete string
 }
 
-func showTokens(v *visit) error { return v.tokens(http.StatusOK, "", nil) }
+func (v *visit) tokens(problems fieldErrors) error { return v.tokensAnd("", problems) }
 
-func (v *visit) tokens(status int, made string, problems fieldErrors) error {
+// tokensAnd lists tokens, and shows one that was just made, if there is one.
+func (v *visit) tokensAnd(made string, problems fieldErrors) error {
 	r, err := v.api.ListTokensWithResponse(v.ctx)
 	if err != nil {
 		return err
@@ -137,7 +128,7 @@ func (v *visit) tokens(status int, made string, problems fieldErrors) error {
 	for _, t := range r.JSON200.Items {
 		view.Tokens = append(view.Tokens, tokenRow{TokenInfo: t, Scopes: joinText(", ", t.Scopes...), Delete: v.portal.url("/profile/tokens", strconv.FormatInt(t.ID, 10), "delete")})
 	}
-	return v.renderStatus(status, "tokens", view)
+	return v.renderStatus(formStatus(problems), "tokens", view)
 }
 
 // readScopes let a token read what its account can read. Others' accounts are not among it.
@@ -153,22 +144,12 @@ func createToken(v *visit) error {
 		t.ExpiresAt = v.portal.cfg.Now().AddDate(0, 0, days)
 	}
 	r, err := v.api.MakeTokenWithResponse(v.ctx, t)
-	if problems, ok := invalid(err); ok {
-		return v.tokens(http.StatusUnprocessableEntity, "", problems)
-	}
 	if err != nil {
-		return err
+		return refused(err, v.tokens)
 	}
-	return v.tokens(http.StatusOK, r.JSON201.Token, nil)
+	return v.tokensAnd(r.JSON201.Token, nil)
 }
 
 func deleteToken(v *visit) error {
-	id, err := v.id("id")
-	if err != nil {
-		return err
-	}
-	if _, err := v.api.RemoveTokenWithResponse(v.ctx, id); err != nil {
-		return err
-	}
-	return v.done("/profile/tokens", "The token is void.")
+	return act(v, v.api.RemoveTokenWithResponse, "/profile/tokens", "The token is void.")
 }

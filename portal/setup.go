@@ -21,11 +21,11 @@ func showSetup(v *visit) error {
 	if _, err := v.api.CheckSetupWithResponse(v.ctx, mainapi.Link{Token: v.r.FormValue("token")}); err != nil {
 		return v.linkRefused(err, newSetupLink)
 	}
-	return v.setupForm(http.StatusOK, nil)
+	return v.setupForm(nil)
 }
 
-func (v *visit) setupForm(status int, problems fieldErrors) error {
-	return v.renderStatus(status, "login", loginView{Notice: "Make the first administrator's account. It can make the others.",
+func (v *visit) setupForm(problems fieldErrors) error {
+	return v.renderStatus(formStatus(problems), "login", loginView{Notice: "Make the first administrator's account. It can make the others.",
 		Form: form{Action: v.portal.url("/setup"), Submit: "Set up", Wide: true, Fields: []field{
 			{Name: "name", Label: "Your name", Value: v.r.PostFormValue("name"), Autocomplete: "name", Max: 100, Required: true, Focus: true},
 			{Name: "email", Label: "E-mail address", Kind: "email", Value: v.r.PostFormValue("email"), Autocomplete: "username", Max: 254, Required: true},
@@ -56,17 +56,17 @@ func (v *visit) linkRefused(err error, remedy string) error {
 func setUp(v *visit) error {
 	v.secretAddress()
 	if problems := v.repeated("password"); problems != nil {
-		return v.setupForm(http.StatusUnprocessableEntity, problems)
+		return v.setupForm(problems)
 	}
 	v.token = ""
 	r, err := v.api.SetUpWithResponse(v.ctx, mainapi.Setup{Token: v.r.FormValue("token"), Email: v.r.FormValue("email"), Name: v.r.FormValue("name"), Password: v.r.FormValue("password")})
-	if err == nil {
-		return v.logInAs(r.JSON201, "/")
+	switch {
+	case hasCode(err, httpkit.CodeInvalidLink):
+		return v.linkRefused(err, newSetupLink)
+	case err != nil:
+		return refused(err, v.setupForm)
 	}
-	if problems, ok := invalid(err); ok && !hasCode(err, httpkit.CodeInvalidLink) {
-		return v.setupForm(http.StatusUnprocessableEntity, problems)
-	}
-	return v.linkRefused(err, newSetupLink)
+	return v.logInAs(r.JSON201, "/")
 }
 
 func showForgot(v *visit) error {
@@ -91,11 +91,11 @@ func showReset(v *visit) error {
 	if _, err := v.api.CheckResetWithResponse(v.ctx, mainapi.Link{Token: v.r.FormValue("token")}); err != nil {
 		return v.linkRefused(err, newResetLink)
 	}
-	return v.resetForm(http.StatusOK, nil)
+	return v.resetForm(nil)
 }
 
-func (v *visit) resetForm(status int, problems fieldErrors) error {
-	return v.renderStatus(status, "login", loginView{Notice: "All sessions of the account end.",
+func (v *visit) resetForm(problems fieldErrors) error {
+	return v.renderStatus(formStatus(problems), "login", loginView{Notice: "All sessions of the account end.",
 		Form: form{Action: v.portal.url("/reset-password"), Submit: "Set password", Wide: true, Fields: []field{
 			newPasswordField("password", "New password"),
 			repeatField,
@@ -106,18 +106,18 @@ func (v *visit) resetForm(status int, problems fieldErrors) error {
 func resetPassword(v *visit) error {
 	v.secretAddress()
 	if problems := v.repeated("password"); problems != nil {
-		return v.resetForm(http.StatusUnprocessableEntity, problems)
+		return v.resetForm(problems)
 	}
 	v.token = ""
 	_, err := v.api.ResetPasswordWithResponse(v.ctx, mainapi.PasswordReset{Token: v.r.PostFormValue("token"), NewPassword: v.r.PostFormValue("password")})
-	if problems, ok := invalid(err); ok && !hasCode(err, httpkit.CodeInvalidLink) {
-		if text := problems["new_password"]; text != "" {
-			problems["password"] = text
-		}
-		return v.resetForm(http.StatusUnprocessableEntity, problems)
-	}
-	if err != nil {
+	switch {
+	case hasCode(err, httpkit.CodeInvalidLink):
 		return v.linkRefused(err, newResetLink)
+	case err != nil:
+		return refused(err, func(problems fieldErrors) error {
+			problems["password"] = problems["new_password"]
+			return v.resetForm(problems)
+		})
 	}
 	return v.done("/login", "The password is set. Log in with it.")
 }

@@ -2,7 +2,6 @@ package portal
 
 import (
 	"cmp"
-	"net/http"
 	"slices"
 	"strconv"
 
@@ -13,16 +12,16 @@ import (
 // The pages about the accounts of people.
 var userPages = []page{
 	{path: "/admin/users", title: "Users", nav: "Users", who: managers, show: showUsers},
-	{path: "/admin/users/create", title: "New user", up: &link{"Users", "/admin/users"}, who: managers, show: showNewUser, do: createUser},
+	{path: "/admin/users/create", title: "New user", up: &link{"Users", "/admin/users"}, who: managers, show: blank((*visit).newUserForm), do: createUser},
 	{path: "/admin/users/{id}", title: "User", up: &link{"Users", "/admin/users"}, who: managers, show: showUser},
 	{path: "/admin/users/{id}/role", who: admins, do: changeRole},
 	{path: "/admin/users/{id}/client", who: admins, do: changeClient},
 	{path: "/admin/users/{id}/status", who: managers, do: changeStatus},
-	{path: "/admin/users/{id}/password", title: "Set a password", who: managers, show: showSetPassword, do: setPassword},
+	{path: "/admin/users/{id}/password", title: "Set a password", who: managers, show: blank((*visit).setPasswordForm), do: setPassword},
 	{path: "/admin/users/{id}/unlock", who: managers, do: unlockUser},
 	{path: "/admin/users/{id}/sign-out", who: managers, do: signOutUser},
 	{path: "/admin/users/{id}/second-factor", title: "Remove the second factor", who: managers, show: showRemoveFactor, do: removeFactor},
-	{path: "/admin/users/{id}/delete", title: "Delete a user", who: admins, show: showDeleteUser, do: deleteUser},
+	{path: "/admin/users/{id}/delete", title: "Delete a user", who: admins, show: blank((*visit).deleteUserForm), do: deleteUser},
 }
 
 // userRow is an account in a list.
@@ -82,12 +81,11 @@ func showUsers(v *visit) error {
 }
 
 func userPath(id int64, segments ...string) string {
-	path := "/admin/users/" + strconv.FormatInt(id, 10)
-	for _, s := range segments {
-		path += "/" + s
-	}
-	return path
+	return localPath("/admin/users", append([]string{strconv.FormatInt(id, 10)}, segments...)...)
 }
+
+// userPage is the page of the account that the path names.
+func (v *visit) userPage() string { return localPath("/admin/users", v.r.PathValue("id")) }
 
 // roleOptions are the choices of a role. all is the text of the empty one, if there is one.
 func roleOptions(selected, all string, roles []sealmq.Role) []option {
@@ -109,15 +107,13 @@ func (v *visit) grantable() []sealmq.Role {
 	return []sealmq.Role{user}
 }
 
-func showNewUser(v *visit) error { return v.newUserForm(http.StatusOK, nil) }
-
-func (v *visit) newUserForm(status int, problems fieldErrors) error {
+func (v *visit) newUserForm(problems fieldErrors) error {
 	value := v.r.PostFormValue
 	client := field{Name: "client_id", Label: "Client", Value: value("client_id"), Max: 255, Code: true, Hint: "The client whose messages the account sees. Empty for none."}
 	if !v.may(admins) {
 		client = field{Name: "client_id", Kind: "hidden"}
 	}
-	return v.renderStatus(status, "login", loginView{Notice: "The account can log in at once, and must choose a password of its own then.",
+	return v.renderStatus(formStatus(problems), "login", loginView{Notice: "The account can log in at once, and must choose a password of its own then.",
 		Form: form{Action: v.portal.url("/admin/users/create"), Submit: "Create user", Cancel: v.portal.url("/admin/users"), Fields: []field{
 			{Name: "email", Label: "E-mail address", Kind: "email", Value: value("email"), Autocomplete: "off", Max: 254, Required: true, Focus: true},
 			{Name: "name", Label: "Name", Value: value("name"), Autocomplete: "off", Max: 100},
@@ -131,11 +127,8 @@ func (v *visit) newUserForm(status int, problems fieldErrors) error {
 func createUser(v *visit) error {
 	value := v.r.PostFormValue
 	r, err := v.api.CreateUserWithResponse(v.ctx, mainapi.UserCreate{Email: value("email"), Name: value("name"), Role: sealmq.Role(value("role")), ClientID: value("client_id"), Password: value("password")})
-	if problems, ok := invalid(err); ok {
-		return v.newUserForm(http.StatusUnprocessableEntity, problems)
-	}
 	if err != nil {
-		return err
+		return refused(err, v.newUserForm)
 	}
 	return v.done(userPath(r.JSON201.ID), "The account is made. Tell its owner the first password in a safe way.")
 }
@@ -182,13 +175,10 @@ func (v *visit) user() (*mainapi.Account, error) {
 // changeUser changes one property of the account that the path names.
 func (v *visit) changeUser(change mainapi.UserUpdate, text string) error {
 	id, err := v.id("id")
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = v.api.UpdateUserWithResponse(v.ctx, id, change)
 	}
-	if _, err := v.api.UpdateUserWithResponse(v.ctx, id, change); err != nil {
-		return err
-	}
-	return v.done(userPath(id), text)
+	return v.doneUnless(err, userPath(id), text)
 }
 
 func changeRole(v *visit) error {
@@ -210,41 +200,21 @@ func changeStatus(v *visit) error {
 	return v.changeUser(mainapi.UserUpdate{Active: &active}, text)
 }
 
-// actOnUser does something with the account that the path names.
-func (v *visit) actOnUser(text, to string, act func(id int64) error) error {
-	id, err := v.id("id")
-	if err == nil {
-		err = act(id)
-	}
-	if err != nil {
-		return err
-	}
-	return v.done(cmp.Or(to, userPath(id)), text)
-}
-
 func unlockUser(v *visit) error {
-	return v.actOnUser("The account is unlocked.", "", func(id int64) error {
-		_, err := v.api.UnlockUserWithResponse(v.ctx, id)
-		return err
-	})
+	return act(v, v.api.UnlockUserWithResponse, v.userPage(), "The account is unlocked.")
 }
 
 func signOutUser(v *visit) error {
-	return v.actOnUser("All sessions of the account have ended.", "", func(id int64) error {
-		_, err := v.api.SignOutUserWithResponse(v.ctx, id)
-		return err
-	})
+	return act(v, v.api.SignOutUserWithResponse, v.userPage(), "All sessions of the account have ended.")
 }
 
-func showSetPassword(v *visit) error { return v.setPasswordForm(http.StatusOK, nil) }
-
-func (v *visit) setPasswordForm(status int, problems fieldErrors) error {
+func (v *visit) setPasswordForm(problems fieldErrors) error {
 	a, err := v.user()
 	if err != nil {
 		return err
 	}
 	v.crumb, v.title = &link{a.Email, userPath(a.ID)}, "Set a password"
-	return v.renderStatus(status, "login", loginView{Notice: "It is good for one login, at which its owner must choose another one. Sessions of the account end now.",
+	return v.renderStatus(formStatus(problems), "login", loginView{Notice: "It is good for one login, at which its owner must choose another one. Sessions of the account end now.",
 		Form: form{Action: v.portal.url(userPath(a.ID, "password")), Submit: "Set password", Cancel: v.portal.url(userPath(a.ID)),
 			Fields: []field{newPasswordField("new_password", "New password")}}.with(problems)})
 }
@@ -255,11 +225,8 @@ func setPassword(v *visit) error {
 		return err
 	}
 	_, err = v.api.SetUserPasswordWithResponse(v.ctx, id, mainapi.UserPassword{NewPassword: v.r.PostFormValue("new_password")})
-	if problems, ok := invalid(err); ok && !hasStatus(err, http.StatusNotFound) {
-		return v.setPasswordForm(http.StatusUnprocessableEntity, problems)
-	}
 	if err != nil {
-		return err
+		return refused(err, v.setPasswordForm)
 	}
 	return v.done(userPath(id), "The password is set. Tell it to its owner in a safe way.")
 }
@@ -276,21 +243,16 @@ func showRemoveFactor(v *visit) error {
 }
 
 func removeFactor(v *visit) error {
-	return v.actOnUser("The second factor is removed.", "", func(id int64) error {
-		_, err := v.api.TakeSecondFactorWithResponse(v.ctx, id)
-		return err
-	})
+	return act(v, v.api.TakeSecondFactorWithResponse, v.userPage(), "The second factor is removed.")
 }
 
-func showDeleteUser(v *visit) error { return v.deleteUserForm(http.StatusOK, nil) }
-
-func (v *visit) deleteUserForm(status int, problems fieldErrors) error {
+func (v *visit) deleteUserForm(problems fieldErrors) error {
 	a, err := v.user()
 	if err != nil {
 		return err
 	}
 	v.crumb, v.title = &link{a.Email, userPath(a.ID)}, "Delete"
-	return v.renderStatus(status, "danger", dangerView{Title: "Delete " + a.Email + "?",
+	return v.renderStatus(formStatus(problems), "danger", dangerView{Title: "Delete " + a.Email + "?",
 		Text: []string{"Its sessions and API tokens end now, and it cannot come back. What it did stays in the audit log. To keep it out for a while, deactivate it instead."},
 		Form: form{Action: v.portal.url(userPath(a.ID, "delete")), Submit: "Delete user", Danger: true, Cancel: v.portal.url(userPath(a.ID)),
 			Fields: []field{confirmField(a.Email, "E-mail address")}}.with(problems)})
@@ -307,10 +269,7 @@ func deleteUser(v *visit) error {
 		return err
 	}
 	if v.r.PostFormValue("confirm") != a.Email {
-		return v.deleteUserForm(http.StatusUnprocessableEntity, fieldErrors{"confirm": "This is not " + a.Email + "."})
+		return v.deleteUserForm(fieldErrors{"confirm": "This is not " + a.Email + "."})
 	}
-	return v.actOnUser(a.Email+" is deleted.", "/admin/users", func(id int64) error {
-		_, err := v.api.DeleteUserWithResponse(v.ctx, id)
-		return err
-	})
+	return act(v, v.api.DeleteUserWithResponse, "/admin/users", a.Email+" is deleted.")
 }

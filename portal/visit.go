@@ -119,6 +119,23 @@ func (v *visit) done(path, text string) error {
 	return v.redirect(path)
 }
 
+// doneUnless is done if there is no error.
+func (v *visit) doneUnless(err error, path, text string) error {
+	if err != nil {
+		return err
+	}
+	return v.done(path, text)
+}
+
+// act calls the API for what the path names by its number.
+func act[T any](v *visit, call func(context.Context, int64, ...mainapi.RequestEditorFn) (T, error), path, text string) error {
+	id, err := v.id("id")
+	if err == nil {
+		_, err = call(v.ctx, id)
+	}
+	return v.doneUnless(err, path, text)
+}
+
 // back is the page from which the reader sent a form.
 func (v *visit) back() string {
 	if u, err := url.Parse(v.r.Referer()); err == nil && u.Path != "" {
