@@ -29,7 +29,6 @@ const (
 	// on a date is amber, and from expiresBad on red, but not before a third of the
 	// certificate's life is left.
 	expiresSoon, expiresWarn, expiresBad = 30, 14, 7
-	certificatesPerPage                  = 50
 )
 
 func certificatePath(fingerprint string) string { return certificatesPath + "/" + fingerprint }
@@ -79,14 +78,11 @@ func daysLeft(days int) string {
 }
 
 type certificatesView struct {
+	listView[certificateRow]
 	MayIssue bool
 	// Soon says how many expire soon, and leads to them.
 	Soon    *link
-	Filters filters
-	Rows    []certificateRow
 	Domains bool // some have a domain that is not the default
-	Empty   empty
-	Pager   pager
 	List    revocationView
 }
 
@@ -95,7 +91,7 @@ func (v *visit) certificates() error {
 	q := v.r.URL.Query()
 	within, status := days(q.Get("within")), cmpStatus(q.Get("status"))
 	params := mainapi.ListCertificatesParams{Status: status, ClientID: q.Get("client"), Domain: q.Get("domain"), Role: sealmq.Role(q.Get("role")),
-		Serial: strings.TrimSpace(q.Get("serial")), Limit: certificatesPerPage, Cursor: q.Get("cursor")}
+		Serial: strings.TrimSpace(q.Get("serial")), Limit: pageSize, Cursor: q.Get("cursor")}
 	if within > 0 {
 		params.ExpiresBefore = v.portal.cfg.Now().AddDate(0, 0, within)
 	}
@@ -128,12 +124,7 @@ func (v *visit) certificates() error {
 			view.Rows = append(view.Rows, certificateRowOf(&list.Items[i], v.portal.cfg.Now()))
 			view.Domains = view.Domains || list.Items[i].Domain != "default"
 		}
-		if list.NextCursor != "" {
-			view.Pager.Next = with(q, "cursor", list.NextCursor)
-		}
-		if q.Has("cursor") {
-			view.Pager.First = with(q, "cursor", "")
-		}
+		view.Pager = pagerOf(q, list.NextCursor)
 	}
 	if view.List, err = v.revocationView(); err != nil {
 		return err

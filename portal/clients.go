@@ -15,15 +15,6 @@ var clientPages = []page{
 	{path: "/admin/clients/{client}/domain", title: "Client", up: &link{"Clients", "/admin/clients"}, who: admins, do: (*visit).changeClient},
 }
 
-const clientsPerPage = 50
-
-type clientsView struct {
-	Filters filters
-	Rows    []clientRow
-	Pager   pager
-	Empty   empty
-}
-
 type clientRow struct {
 	mainapi.ClientInfo
 	Path  string
@@ -44,23 +35,18 @@ func clientState(s mainapi.ClientStatus) state {
 
 func (v *visit) clients() error {
 	q := v.r.URL.Query()
-	view := clientsView{Filters: filters{Action: v.portal.url("/admin/clients"), Fields: []field{
+	here := v.portal.url("/admin/clients")
+	view := listView[clientRow]{Filters: filters{Action: here, Fields: []field{
 		{Name: "status", Label: "State", Kind: "select", Options: options(q.Get("status"), "", "Any", "active", "Active", "expired", "Expired", "revoked", "Revoked")},
 		{Name: "domain", Label: "Domain", Value: q.Get("domain"), Max: 255, Autocomplete: "off"}}}}
-	r, err := v.api.ListClientsWithResponse(v.ctx, &mainapi.ListClientsParams{Status: mainapi.ClientStatus(q.Get("status")), Domain: strings.TrimSpace(q.Get("domain")), Limit: clientsPerPage, Cursor: q.Get("cursor")})
+	r, err := v.api.ListClientsWithResponse(v.ctx, &mainapi.ListClientsParams{Status: mainapi.ClientStatus(q.Get("status")), Domain: strings.TrimSpace(q.Get("domain")), Limit: pageSize, Cursor: q.Get("cursor")})
 	if err != nil {
 		return err
 	}
-	for _, c := range r.JSON200.Items {
-		view.Rows = append(view.Rows, clientRow{c, v.portal.url("/admin/clients", c.ClientID), clientState(c.Status)})
-	}
-	here := v.portal.url("/admin/clients")
-	if q.Get("cursor") != "" {
-		view.Pager.First = here + with(q, "cursor", "")
-	}
-	if next := r.JSON200.NextCursor; next != "" {
-		view.Pager.Next = here + with(q, "cursor", next)
-	}
+	view.Pager = pagerOf(q, r.JSON200.NextCursor)
+	view.Rows = rows(r.JSON200.Items, func(c *mainapi.ClientInfo) clientRow {
+		return clientRow{*c, v.portal.url("/admin/clients", c.ClientID), clientState(c.Status)}
+	})
 	view.Empty = empty{Title: "No client has sent yet", Text: "A client appears here with its first message, or when its certificate is issued in the portal.", Link: &link{"Certificates", certificatesPath}}
 	if q.Get("status") != "" || q.Get("domain") != "" {
 		view.Filters.Clear = here

@@ -17,15 +17,6 @@ var connectionPages = []page{
 	{path: "/admin/keys", title: "Key directory", nav: "Key directory", who: staff, show: showKeys},
 }
 
-type connectionsView struct {
-	Filters filters
-	Rows    []connectionRow
-	AsOf    time.Time
-	Pager   pager
-	Empty   *empty
-	Self    string
-}
-
 type connectionRow struct {
 	ID, Client, Role, Address, Protocol, Prefetch string
 	Since                                         time.Time
@@ -67,21 +58,15 @@ func protocolName(p string) string {
 
 func showConnections(v *visit) error {
 	q := v.r.URL.Query()
-	r, err := v.api.ListBrokerConnectionsWithResponse(v.ctx, &mainapi.ListBrokerConnectionsParams{Search: q.Get("search"), Limit: listSize, Cursor: q.Get("cursor")})
+	r, err := v.api.ListBrokerConnectionsWithResponse(v.ctx, &mainapi.ListBrokerConnectionsParams{Search: q.Get("search"), Limit: pageSize, Cursor: q.Get("cursor")})
 	if err != nil {
 		return err
 	}
-	view := connectionsView{AsOf: r.JSON200.AsOf, Self: v.self(), Pager: v.pager(q, r.JSON200.NextCursor),
-		Filters: v.searchFilter("/admin/connections", "Client, address or queue", plural(r.JSON200.Total, "connection"))}
-	for i := range r.JSON200.Items {
-		view.Rows = append(view.Rows, v.connectionRow(&r.JSON200.Items[i]))
-	}
-	switch {
-	case len(view.Rows) > 0:
-	case q.Get("search") != "":
-		view.Empty = &empty{Title: "No connection matches", Text: "Try a shorter part of the client's name."}
-	default:
-		view.Empty = &empty{Title: "No client is connected over the network", Text: "Parts of this node that run in one process with the broker need no connection. Connect as an administrator:", Command: "sealmq status"}
+	view := listView[connectionRow]{AsOf: r.JSON200.AsOf, Self: v.self(), Rows: rows(r.JSON200.Items, v.connectionRow), Pager: pagerOf(q, r.JSON200.NextCursor),
+		Filters: v.searchFilter("/admin/connections", "Client, address or queue", plural(r.JSON200.Total, "connection")),
+		Empty:   empty{Title: "No client is connected over the network", Text: "Parts of this node that run in one process with the broker need no connection. Connect as an administrator:", Command: "sealmq status"}}
+	if q.Get("search") != "" {
+		view.Empty = empty{Title: "No connection matches", Text: "Try a shorter part of the client's name."}
 	}
 	return v.render("connections", view)
 }
@@ -112,13 +97,6 @@ func disconnect(v *visit) error {
 	return v.doneUnless(err, "/admin/connections", "The connection is closed.")
 }
 
-type keysView struct {
-	Filters filters
-	Rows    []keyRow
-	Pager   pager
-	Empty   *empty
-}
-
 type keyRow struct {
 	Client, Suite, Fingerprint, Entry string
 	State                             state
@@ -127,26 +105,24 @@ type keyRow struct {
 
 func showKeys(v *visit) error {
 	q := v.r.URL.Query()
-	r, err := v.api.ListBrokerKeysWithResponse(v.ctx, &mainapi.ListBrokerKeysParams{Search: q.Get("search"), Limit: listSize, Cursor: q.Get("cursor")})
+	r, err := v.api.ListBrokerKeysWithResponse(v.ctx, &mainapi.ListBrokerKeysParams{Search: q.Get("search"), Limit: pageSize, Cursor: q.Get("cursor")})
 	if err != nil {
 		return err
 	}
-	view := keysView{Pager: v.pager(q, r.JSON200.NextCursor), Filters: v.searchFilter("/admin/keys", "Client's name begins with", "")}
-	for _, k := range r.JSON200.Items {
-		row := keyRow{Client: sealmq.Escape(k.Client), Suite: k.Suite, Fingerprint: k.Fingerprint, State: state{"good", "Signed by its owner"}, Entry: number(k.Entry), Since: k.Since}
-		if !k.Proven {
-			row.Suite, row.Entry, row.State = "32 bytes", "", state{"warn", "Unproven"}
-		} else if k.Record < 0 {
-			row.State = state{"warn", "Not in the log yet"}
-		}
-		view.Rows = append(view.Rows, row)
-	}
-	switch {
-	case len(view.Rows) > 0:
-	case q.Get("search") != "":
-		view.Empty = &empty{Title: "No key of such a name", Text: "Names are compared from their beginning, in the given case."}
-	default:
-		view.Empty = &empty{Title: "No key is published yet", Text: "Receivers publish the keys that senders seal for. Publish one:", Command: "sealmq key publish --as NAME"}
+	view := listView[keyRow]{Rows: rows(r.JSON200.Items, keyRowOf), Pager: pagerOf(q, r.JSON200.NextCursor), Filters: v.searchFilter("/admin/keys", "Client's name begins with", ""),
+		Empty: empty{Title: "No key is published yet", Text: "Receivers publish the keys that senders seal for. Publish one:", Command: "sealmq key publish --as NAME"}}
+	if q.Get("search") != "" {
+		view.Empty = empty{Title: "No key of such a name", Text: "Names are compared from their beginning, in the given case."}
 	}
 	return v.render("keys", view)
+}
+
+func keyRowOf(k *mainapi.BrokerKey) keyRow {
+	row := keyRow{Client: sealmq.Escape(k.Client), Suite: k.Suite, Fingerprint: k.Fingerprint, State: state{"good", "Signed by its owner"}, Entry: number(k.Entry), Since: k.Since}
+	if !k.Proven {
+		row.Suite, row.Entry, row.State = "32 bytes", "", state{"warn", "Unproven"}
+	} else if k.Record < 0 {
+		row.State = state{"warn", "Not in the log yet"}
+	}
+	return row
 }

@@ -15,13 +15,6 @@ var exchangePages = []page{
 	{path: "/admin/exchanges/show", title: "Exchange", up: &link{"Exchanges", "/admin/exchanges"}, who: staff, show: named(showExchange)},
 }
 
-type exchangesView struct {
-	Filters filters
-	Rows    []exchangeRow
-	Pager   pager
-	Empty   *empty
-}
-
 type exchangeRow struct {
 	Name, Link, Kind, Owner string
 	Bindings                int
@@ -31,22 +24,21 @@ func (v *visit) exchangeLink(name string) string {
 	return v.portal.url("/admin/exchanges/show") + "?" + url.Values{"name": {name}}.Encode()
 }
 
+func (v *visit) exchangeRow(x *mainapi.BrokerExchange) exchangeRow {
+	return exchangeRow{Name: sealmq.Escape(x.Name), Link: v.exchangeLink(x.Name), Kind: string(x.Kind), Owner: x.Owner, Bindings: x.Bindings}
+}
+
 func showExchanges(v *visit) error {
 	q := v.r.URL.Query()
-	r, err := v.api.ListBrokerExchangesWithResponse(v.ctx, &mainapi.ListBrokerExchangesParams{Search: q.Get("search"), Limit: listSize, Cursor: q.Get("cursor")})
+	r, err := v.api.ListBrokerExchangesWithResponse(v.ctx, &mainapi.ListBrokerExchangesParams{Search: q.Get("search"), Limit: pageSize, Cursor: q.Get("cursor")})
 	if err != nil {
 		return err
 	}
-	view := exchangesView{Pager: v.pager(q, r.JSON200.NextCursor), Filters: v.searchFilter("/admin/exchanges", "Name", plural(r.JSON200.Total, "exchange"))}
-	for _, x := range r.JSON200.Items {
-		view.Rows = append(view.Rows, exchangeRow{Name: sealmq.Escape(x.Name), Link: v.exchangeLink(x.Name), Kind: string(x.Kind), Owner: x.Owner, Bindings: x.Bindings})
-	}
-	switch {
-	case len(view.Rows) > 0:
-	case q.Get("search") != "":
-		view.Empty = &empty{Title: "No exchange matches", Text: "Try a shorter part of the name."}
-	default:
-		view.Empty = &empty{Title: "There are no exchanges yet", Text: "An exchange sends messages to the queues that are bound to it. Bind a queue, and it is made:", Command: "sealmq bind results clinic results.blood"}
+	view := listView[exchangeRow]{Rows: rows(r.JSON200.Items, v.exchangeRow), Pager: pagerOf(q, r.JSON200.NextCursor),
+		Filters: v.searchFilter("/admin/exchanges", "Name", plural(r.JSON200.Total, "exchange")),
+		Empty:   empty{Title: "There are no exchanges yet", Text: "An exchange sends messages to the queues that are bound to it. Bind a queue, and it is made:", Command: "sealmq bind results clinic results.blood"}}
+	if q.Get("search") != "" {
+		view.Empty = empty{Title: "No exchange matches", Text: "Try a shorter part of the name."}
 	}
 	return v.render("exchanges", view)
 }
@@ -75,10 +67,7 @@ func showExchange(v *visit) error {
 	}
 	x := r.JSON200.Exchange
 	v.title = sealmq.Escape(x.Name)
-	view := exchangeView{Row: exchangeRow{Name: sealmq.Escape(x.Name), Kind: string(x.Kind), Owner: x.Owner, Bindings: x.Bindings}, Rule: rules[x.Kind], More: r.JSON200.MoreBindings}
-	for _, b := range r.JSON200.Bindings {
-		view.Bindings = append(view.Bindings, v.bindingRow(b))
-	}
+	view := exchangeView{Row: v.exchangeRow(&x), Rule: rules[x.Kind], Bindings: rows(r.JSON200.Bindings, v.bindingRow), More: r.JSON200.MoreBindings}
 	if len(view.Bindings) == 0 {
 		view.Empty = &empty{Title: "No queue is bound", Text: "Messages that are published here are refused, so that none is lost in silence. Bind a queue:", Command: "sealmq bind QUEUE " + shellWord(name) + " KEY"}
 	} else {

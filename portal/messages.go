@@ -36,12 +36,11 @@ const (
 // defaultDomain is the domain of messages that name none; it says nothing.
 const defaultDomain = "default"
 
-// messagesPerPage is how many rows a page has, and maxLooks how often it asks for more if the
-// rows that were looked at have little of what is wanted.
+// maxLooks is how often a page asks for more if the rows that were looked at have little of what is
+// wanted, and maxTrail how many pages it leads back.
 const (
-	messagesPerPage = 50
-	maxLooks        = 5
-	maxTrail        = 12
+	maxLooks = 5
+	maxTrail = 12
 )
 
 // messageFilters are the names of the filters in the address, which are the API's. The number is
@@ -88,7 +87,7 @@ type retryChoice struct {
 func messageFilter(q url.Values) (f mainapi.ListMessagesParams, problems fieldErrors) {
 	problems = fieldErrors{}
 	f = mainapi.ListMessagesParams{Status: mainapi.State(q.Get("status")), ClientID: strings.TrimSpace(q.Get("client_id")), MessageID: strings.TrimSpace(q.Get("message_id")),
-		ClientKey: strings.TrimSpace(q.Get("client_key")), Domain: strings.TrimSpace(q.Get("domain")), NumberToken: q.Get("number_token"), Cursor: q.Get("cursor"), Limit: messagesPerPage}
+		ClientKey: strings.TrimSpace(q.Get("client_key")), Domain: strings.TrimSpace(q.Get("domain")), NumberToken: q.Get("number_token"), Cursor: q.Get("cursor"), Limit: pageSize}
 	var err error
 	if f.From, err = filterTime(q.Get("from"), false); err != nil {
 		problems["from"] = "This is not a day or a time."

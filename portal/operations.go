@@ -176,11 +176,8 @@ func (v *visit) cleanUp() error {
 }
 
 type auditView struct {
-	Chain   *chainView
-	Filters filters
-	Rows    []auditRow
-	Pager   pager
-	Empty   empty
+	listView[auditRow]
+	Chain *chainView
 }
 
 type chainView struct {
@@ -195,14 +192,12 @@ type auditRow struct {
 	Client              string // its page
 }
 
-const auditPerPage = 50
-
 func (v *visit) auditLog() error {
 	q := v.r.URL.Query()
 	var view auditView
 	var problems = fieldErrors{}
 	p := mainapi.ListAuditParams{EventType: strings.TrimSpace(q.Get("event_type")), Actor: strings.TrimSpace(q.Get("actor")), ClientID: strings.TrimSpace(q.Get("client_id")),
-		Severity: mainapi.ListAuditParamsSeverity(q.Get("severity")), Limit: auditPerPage, Cursor: q.Get("cursor")}
+		Severity: mainapi.ListAuditParamsSeverity(q.Get("severity")), Limit: pageSize, Cursor: q.Get("cursor")}
 	var err error
 	if p.From, err = filterTime(q.Get("from"), false); err != nil {
 		problems["from"] = "This is not a day or a time."
@@ -230,15 +225,8 @@ func (v *visit) auditLog() error {
 	if err != nil {
 		return err
 	}
-	for _, e := range r.JSON200.Items {
-		view.Rows = append(view.Rows, v.auditRow(e))
-	}
-	if p.Cursor != "" {
-		view.Pager.First = here + with(q, "cursor", "")
-	}
-	if next := r.JSON200.NextCursor; next != "" {
-		view.Pager.Older = here + with(q, "cursor", next)
-	}
+	view.Rows, view.Pager = rows(r.JSON200.Items, v.auditRow), pagerOf(q, r.JSON200.NextCursor)
+	view.Pager.Older, view.Pager.Next = view.Pager.Next, ""
 	switch chain, err := v.api.GetAuditChainWithResponse(v.ctx); {
 	case err == nil:
 		view.Chain = chainOf(*chain.JSON200)
@@ -258,8 +246,8 @@ func chainOf(c mainapi.AuditChain) *chainView {
 	return view
 }
 
-func (v *visit) auditRow(e mainapi.AuditEntry) auditRow {
-	row := auditRow{AuditEntry: e, What: auditText(e.EventType)}
+func (v *visit) auditRow(e *mainapi.AuditEntry) auditRow {
+	row := auditRow{AuditEntry: *e, What: auditText(e.EventType)}
 	switch e.Severity {
 	case "warning":
 		row.Tone = "warn"

@@ -3,6 +3,7 @@ package portal
 import (
 	"net/url"
 	"slices"
+	"time"
 )
 
 // What templates/parts show. A handler fills these, and its template names the part:
@@ -106,8 +107,42 @@ func (v *visit) searchFilter(path, label, found string) filters {
 	return f
 }
 
+// listView is a page with a list.
+type listView[Row any] struct {
+	Filters filters
+	Rows    []Row
+	Pager   pager
+	Empty   empty // for a list without rows
+	// AsOf is when the list was so, and Self the address that brings it up to date, of a list that
+	// does so by itself.
+	AsOf time.Time
+	Self string
+}
+
+// pageSize is how many rows a page of a list has.
+const pageSize = 50
+
+// rows are the rows of a table for what the API has listed.
+func rows[T, Row any](items []T, row func(*T) Row) (list []Row) {
+	for i := range items {
+		list = append(list, row(&items[i]))
+	}
+	return list
+}
+
 // pager leads to the neighbours of a page of a list. An address may be empty.
 type pager struct{ First, Newer, Older, Next, Text string }
+
+// pagerOf leads to the first page and to the next one. q is the query of the page itself.
+func pagerOf(q url.Values, next string) (p pager) {
+	if q.Get("cursor") != "" {
+		p.First = with(q, "cursor", "")
+	}
+	if next != "" {
+		p.Next = with(q, "cursor", next)
+	}
+	return p
+}
 
 // state is a word with a dot. Tone is good, warn, bad or empty.
 type state struct{ Tone, Text string }

@@ -61,12 +61,7 @@ func showQueue(v *visit) error {
 	q := &d.Queue
 	v.title = sealmq.Escape(q.Name)
 	view := queueView{Row: v.queueRow(q), Paused: q.Paused, Delayed: q.Delayed, Facts: optionFacts(q, &d.Options), Totals: totalFacts(&d.Totals), More: d.MoreBindings}
-	for _, b := range d.Bindings {
-		view.Bindings = append(view.Bindings, v.bindingRow(b))
-	}
-	for i := range d.Consumers {
-		view.Consumers = append(view.Consumers, v.connectionRow(&d.Consumers[i]))
-	}
+	view.Bindings, view.Consumers = rows(d.Bindings, v.bindingRow), rows(d.Consumers, v.connectionRow)
 	view.Local = max(0, int64(q.Consumers)-int64(len(d.Consumers)))
 	if q.DeadLetters != "" {
 		view.Dead, view.DeadCount = &link{sealmq.Escape(q.DeadLetters), v.deadLink(q.DeadLetters)}, d.DeadReady
@@ -96,10 +91,7 @@ func (v *visit) peek(name string, query url.Values) (*peekView, error) {
 	if err != nil {
 		return nil, err
 	}
-	view := &peekView{}
-	for i := range r.JSON200.Items {
-		view.Rows = append(view.Rows, peekedMessage(&r.JSON200.Items[i]))
-	}
+	view := &peekView{Rows: rows(r.JSON200.Items, peekedMessage)}
 	if cursor != "" {
 		view.Pager.First = with(query, "cursor", "")
 	}
@@ -114,7 +106,7 @@ func peekedMessage(m *mainapi.BrokerMessage) peekedRow {
 		Letter: strconv.FormatInt(m.Seq, 10) + " " + m.ID, Published: m.Published, Attempts: m.Attempts, Size: m.Size}
 }
 
-func (v *visit) bindingRow(b mainapi.BrokerBinding) bindingRow {
+func (v *visit) bindingRow(b *mainapi.BrokerBinding) bindingRow {
 	return bindingRow{Queue: sealmq.Escape(b.Queue), QueueLink: v.queueLink("show", b.Queue), Exchange: sealmq.Escape(b.Exchange), ExchangeLink: v.exchangeLink(b.Exchange), Key: sealmq.Escape(b.Key)}
 }
 

@@ -23,18 +23,10 @@ var queuePages = []page{
 	{path: "/admin/queues/delete", title: "Delete a queue", up: &link{"Queues", "/admin/queues"}, who: admins, show: named(blank((*visit).deleteForm)), do: deleteQueue},
 }
 
-// listSize is how many rows a page of a list has.
-const listSize = 50
-
 type queuesView struct {
-	Filters filters
-	Heads   []sortHead
-	Rows    []queueRow
-	AsOf    time.Time
-	Pager   pager
-	Empty   *empty
-	Self    string // the address of this page
-	New     string // empty for those who may not
+	listView[queueRow]
+	Heads []sortHead
+	New   string // empty for those who may not
 }
 
 // sortHead is the head of a column by which a list can be sorted.
@@ -109,34 +101,25 @@ func showQueues(v *visit) error {
 	q := v.r.URL.Query()
 	sort, order := q.Get("sort"), q.Get("order")
 	r, err := v.api.ListBrokerQueuesWithResponse(v.ctx, &mainapi.ListBrokerQueuesParams{Search: q.Get("search"), Kind: mainapi.ListBrokerQueuesParamsKind(q.Get("kind")),
-		Sort: mainapi.ListBrokerQueuesParamsSort(sort), Order: mainapi.ListBrokerQueuesParamsOrder(order), Limit: listSize, Cursor: q.Get("cursor")})
+		Sort: mainapi.ListBrokerQueuesParamsSort(sort), Order: mainapi.ListBrokerQueuesParamsOrder(order), Limit: pageSize, Cursor: q.Get("cursor")})
 	if err != nil {
 		return err
 	}
 	list := r.JSON200
-	view := queuesView{AsOf: list.AsOf, Self: v.self(), Heads: v.sortHeads(q, "name",
+	view := queuesView{listView: listView[queueRow]{AsOf: list.AsOf, Self: v.self(), Rows: rows(list.Items, v.queueRow), Pager: pagerOf(q, list.NextCursor)}, Heads: v.sortHeads(q, "name",
 		"Queue", "name", "State", "", "Ready", "ready", "Unacked", "unacked", "In /s", "in", "Out /s", "out", "Consumers", "consumers", "Size", "bytes", "Oldest", "oldest")}
 	if v.may(admins) {
 		view.New = v.portal.url("/admin/queues/new")
-	}
-	for i := range list.Items {
-		view.Rows = append(view.Rows, v.queueRow(&list.Items[i]))
 	}
 	filtered := q.Get("search") != "" || q.Get("kind") != ""
 	view.Filters = filters{Action: v.portal.url("/admin/queues"), Found: plural(list.Total, "queue"), Fields: append([]field{
 		{Name: "search", Label: "Name or owner", Kind: "search", Value: q.Get("search"), Max: 255, Grow: true},
 		{Name: "kind", Label: "Show", Kind: "select", Options: options(q.Get("kind"), "", "All queues", "waiting", "With waiting messages", "idle", "Waiting without a consumer",
 			"growing", "Growing", "paused", "Paused", "dead", "Dead letters")}}, hidden(q, "sort", "order")...)}
+	view.Empty = empty{Title: "There are no queues yet", Text: "A queue appears when a client declares or consumes it. Declare one:", Command: "sealmq queue declare results"}
 	if filtered {
 		view.Filters.Clear = v.portal.url("/admin/queues")
-	}
-	view.Pager = v.pager(q, list.NextCursor)
-	switch {
-	case len(view.Rows) > 0:
-	case filtered:
-		view.Empty = &empty{Title: "No queue matches", Text: "Try a shorter part of the name, or show all queues."}
-	default:
-		view.Empty = &empty{Title: "There are no queues yet", Text: "A queue appears when a client declares or consumes it. Declare one:", Command: "sealmq queue declare results"}
+		view.Empty = empty{Title: "No queue matches", Text: "Try a shorter part of the name, or show all queues."}
 	}
 	return v.render("queues", view)
 }
@@ -152,17 +135,6 @@ func hidden(q url.Values, names ...string) (list []field) {
 		}
 	}
 	return list
-}
-
-// pager leads to the first page and to the next one.
-func (v *visit) pager(q url.Values, next string) (p pager) {
-	if q.Get("cursor") != "" {
-		p.First = with(q, "cursor", "")
-	}
-	if next != "" {
-		p.Next = with(q, "cursor", next)
-	}
-	return p
 }
 
 // sortHeads makes heads from pairs of a text and what the API sorts by; none for a column that

@@ -74,8 +74,8 @@ type retryView struct {
 	Failed   string
 }
 
-func (v *visit) retryView(j mainapi.RetryJob) retryView {
-	view := retryView{RetryJob: j, Path: v.portal.url("/admin/retries", j.ID), Failed: v.portal.url("/messages") + "?status=failed"}
+func (v *visit) retryView(j *mainapi.RetryJob) retryView {
+	view := retryView{RetryJob: *j, Path: v.portal.url("/admin/retries", j.ID), Failed: v.portal.url("/messages") + "?status=failed"}
 	if j.Total.Count > 0 {
 		view.Progress = int(min(100, j.Looked*100/j.Total.Count))
 	}
@@ -106,7 +106,7 @@ func (v *visit) retryJob() error {
 	if err != nil {
 		return err
 	}
-	return v.render("retry-job", v.retryView(*r.JSON200))
+	return v.render("retry-job", v.retryView(r.JSON200))
 }
 
 // retryJobs are the last ones.
@@ -115,11 +115,7 @@ func (v *visit) retryJobs() error {
 	if err != nil {
 		return err
 	}
-	list := []retryView{}
-	for _, j := range r.JSON200.Items {
-		list = append(list, v.retryView(j))
-	}
-	return v.render("retry-jobs", list)
+	return v.render("retry-jobs", rows(r.JSON200.Items, v.retryView))
 }
 
 func (v *visit) cancelRetry() error {

@@ -32,6 +32,10 @@ type userRow struct {
 	State state
 }
 
+func userRowOf(a *mainapi.Account) userRow {
+	return userRow{Account: *a, Path: userPath(a.ID), Role: roleName(a.Role), State: userStateOf(a)}
+}
+
 func userStateOf(a *mainapi.Account) state {
 	switch {
 	case !a.Active:
@@ -44,38 +48,18 @@ func userStateOf(a *mainapi.Account) state {
 	return state{"good", "Active"}
 }
 
-// pageSize is how many entries a page of a list has.
-const pageSize = 50
-
-type usersView struct {
-	Filters filters
-	Users   []userRow
-	Empty   empty
-	Pager   pager
-}
-
 func showUsers(v *visit) error {
 	query := v.r.URL.Query()
 	r, err := v.api.ListUsersWithResponse(v.ctx, &mainapi.ListUsersParams{Search: query.Get("q"), Role: sealmq.Role(query.Get("role")), Cursor: query.Get("cursor"), Limit: pageSize})
 	if err != nil {
 		return err
 	}
-	view := usersView{Filters: filters{Action: v.portal.url("/admin/users"), Fields: []field{
+	view := listView[userRow]{Rows: rows(r.JSON200.Items, userRowOf), Pager: pagerOf(query, r.JSON200.NextCursor), Filters: filters{Action: v.portal.url("/admin/users"), Fields: []field{
 		{Name: "q", Label: "E-mail or name", Kind: "search", Value: query.Get("q"), Max: 254, Grow: true},
 		{Name: "role", Label: "Role", Kind: "select", Options: roleOptions(query.Get("role"), "Every role", everybody)},
-	}}, Pager: pager{}, Empty: empty{Title: "No account matches", Text: "Change the filter, or clear it."}}
+	}}, Empty: empty{Title: "No account matches", Text: "Change the filter, or clear it."}}
 	if query.Get("q") != "" || query.Get("role") != "" {
 		view.Filters.Clear = v.portal.url("/admin/users")
-	}
-	for i := range r.JSON200.Items {
-		a := &r.JSON200.Items[i]
-		view.Users = append(view.Users, userRow{Account: *a, Path: userPath(a.ID), Role: roleName(a.Role), State: userStateOf(a)})
-	}
-	if next := r.JSON200.NextCursor; next != "" {
-		view.Pager.Older = with(query, "cursor", next)
-	}
-	if query.Get("cursor") != "" {
-		view.Pager.First = with(query, "cursor", "")
 	}
 	return v.render("users", view)
 }
