@@ -25,9 +25,9 @@ var (
 // operation is one as the page shows it.
 type operation struct {
 	Method, Path string
-	Summary      string     `json:"summary"`
-	Description  string     `json:"description"`
-	Parameters   []property `json:"parameters"`
+	Summary      string
+	Description  string
+	Parameters   []property
 	Body         string
 	Answers      []answer
 }

@@ -43,7 +43,7 @@ func showProfile(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := profileView{Account: v.account, Role: roleName(v.role()), May: roleHints[v.role()], Others: len(sessions.JSON200.Items) > 1}
+	view := profileView{Account: v.account, Role: roleName(v.role()), May: roleTexts[v.role()].may, Others: len(sessions.JSON200.Items) > 1}
 	for _, s := range sessions.JSON200.Items {
 		view.Sessions = append(view.Sessions, sessionView{Session: s, Device: deviceOf(s.UserAgent),
 			End: v.portal.url("/profile/sessions", strconv.FormatInt(s.ID, 10), "end")})
@@ -53,7 +53,7 @@ func showProfile(v *visit) error {
 		return err
 	}
 	for _, a := range activity.JSON200.Items[:min(len(activity.JSON200.Items), maxActivity)] {
-		view.Activity = append(view.Activity, activityRow{a, eventText(a.EventType)})
+		view.Activity = append(view.Activity, activityRow{a, eventText(a.EventType, true)})
 	}
 	return v.render("profile", view)
 }

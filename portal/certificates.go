@@ -43,19 +43,15 @@ type certificateRow struct {
 	Left *state
 }
 
-func certificateState(s mainapi.CertificateStatus) state {
-	switch s {
-	case mainapi.CertificateStatusRevoked:
-		return state{"bad", "Revoked"}
-	case mainapi.CertificateStatusExpired:
-		return state{"", "Expired"}
-	}
-	return state{"good", "Active"}
+var certificateStates = map[mainapi.CertificateStatus]state{
+	mainapi.CertificateStatusActive:  {"good", "Active"},
+	mainapi.CertificateStatusRevoked: {"bad", "Revoked"},
+	mainapi.CertificateStatusExpired: {"", "Expired"},
 }
 
 func certificateRowOf(c *mainapi.Certificate, now time.Time) certificateRow {
 	r := certificateRow{Path: certificatePath(c.Fingerprint), Client: c.ClientID, Domain: c.Domain, Role: string(c.Role), Serial: c.Serial, Fingerprint: c.Fingerprint,
-		Issued: c.IssuedAt, Expires: c.ExpiresAt, State: certificateState(c.Status)}
+		Issued: c.IssuedAt, Expires: c.ExpiresAt, State: stateOf(certificateStates, c.Status)}
 	if c.Status == mainapi.CertificateStatusActive {
 		switch d := c.DaysRemaining; {
 		case c.ExpiresAt.Sub(now) >= c.ExpiresAt.Sub(c.IssuedAt)/3:
@@ -254,6 +250,10 @@ type certificateView struct {
 
 type relatedCertificate struct{ Path, Short string }
 
+// issuedFrom says how certificates were issued.
+var issuedFrom = map[string]string{"cli": "on the command line", "csr": "for a key of the client's own, on the command line",
+	"api": "over the API or this portal", "token": "to a machine with an enrolment token", "renewal": "to its holder, as a renewal"}
+
 // certificate is the page of one certificate.
 func (v *visit) certificate() error {
 	c, err := v.certificateAsked()
@@ -262,24 +262,12 @@ func (v *visit) certificate() error {
 	}
 	v.title = c.ClientID
 	view := certificateView{certificateRow: certificateRowOf(c, v.portal.cfg.Now()), Certificate: *c, Revoked: c.Status == mainapi.CertificateStatusRevoked,
-		Active: c.Status == mainapi.CertificateStatusActive, Expired: c.Status == mainapi.CertificateStatusExpired, MayChange: v.may(admins), Chain: c.Chain, Hosts: strings.Join(c.Hosts, ", ")}
+		Active: c.Status == mainapi.CertificateStatusActive, Expired: c.Status == mainapi.CertificateStatusExpired, MayChange: v.may(admins), Chain: c.Chain, Hosts: strings.Join(c.Hosts, ", "), From: issuedFrom[c.Source]}
 	for _, fp := range c.Replaces {
 		view.Replaces = append(view.Replaces, related(fp))
 	}
 	if c.ReplacedBy != "" {
 		view.ReplacedBy = []relatedCertificate{related(c.ReplacedBy)}
-	}
-	switch c.Source {
-	case "cli":
-		view.From = "on the command line"
-	case "csr":
-		view.From = "for a key of the client's own, on the command line"
-	case "api":
-		view.From = "over the API or this portal"
-	case "token":
-		view.From = "to a machine with an enrolment token"
-	case "renewal":
-		view.From = "to its holder, as a renewal"
 	}
 	if view.Expired {
 		view.Commands = []string{"sealmq cert allow-renewal " + c.ClientID}

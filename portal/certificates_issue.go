@@ -3,6 +3,7 @@ package portal
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
@@ -58,10 +59,7 @@ func (v *visit) showIssue(r mainapi.CertificateRequest, id string, problems fiel
 		{Name: "sans", Label: "Host names and addresses", Value: strings.Join(r.Sans, ", "), Max: 2048, Autocomplete: "off", Hint: "For a proxy, worker or server that others connect to; with commas between them"},
 		{Name: "replace", Kind: "check", Label: "Also if the client has an active certificate", Checked: r.Replace, Hint: "The old one stays valid until it expires or is revoked"},
 	}, ownKeyFields(r.Csr, id)...)
-	name := r.ClientID
-	if name == "" {
-		name = "acme-01"
-	}
+	name := cmp.Or(r.ClientID, "acme-01")
 	view := issueView{Form: f.with(problems), Sent: v.sentPath(id), Commands: []string{"sealmq cert issue " + name, "sealmq cert sign " + name + " " + name + ".csr"}}
 	if v.safeName(name) != name {
 		view.Commands = nil
@@ -215,10 +213,9 @@ func (v *visit) handOut(id string, issue func() (*mainapi.IssuedCertificate, err
 // givenAlready says that a form was answered before.
 func (v *visit) givenAlready(h handout) error {
 	v.title = "This was given once"
-	text := []string{"The form is being answered right now. Nothing was issued twice."}
-	view := givenView{Text: text}
+	view := givenView{Text: []string{"The form is being answered right now. Nothing was issued twice."}}
 	if h.Path != "" {
-		view.Path, view.Client, view.At = h.Path, h.Client, h.At
+		view.Path = h.Path
 		view.Text = []string{"The certificate of " + h.Client + " was issued, and its key went with the download. The key is kept nowhere, so it cannot be shown again.",
 			"If the download is lost, revoke the certificate and issue another one."}
 	}
@@ -226,9 +223,8 @@ func (v *visit) givenAlready(h handout) error {
 }
 
 type givenView struct {
-	Text         []string
-	Path, Client string
-	At           time.Time
+	Text []string
+	Path string
 }
 
 // answered tells a script whether a form was answered, and leads to the certificate then.

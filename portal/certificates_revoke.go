@@ -67,7 +67,7 @@ func cutsOff(p *mainapi.RevocationPreview) []string {
 		text = append(text, "Components on other machines follow within a second; what is open to them is not counted.")
 	}
 	if p.Remaining > 0 {
-		text = append(text, plural(p.Remaining, "other active certificate")+" of "+p.ClientID+" stay"+singular(p.Remaining)+" valid.")
+		text = append(text, plural(p.Remaining, "other active certificate of "+p.ClientID+" stays valid.", "other active certificates of "+p.ClientID+" stay valid."))
 	}
 	if p.Own {
 		text = append(text, "This is the certificate of the main server itself: clients will refuse to talk to it.")
@@ -78,14 +78,6 @@ func cutsOff(p *mainapi.RevocationPreview) []string {
 // roleStops are the roles whose holders stop their work without a certificate.
 var roleStops = map[sealmq.Role]string{sealmq.RoleProxy: "proxy", sealmq.RoleWorker: "worker", sealmq.RoleServer: "server", sealmq.RoleAdmin: "administrator", sealmq.RoleMonitor: "monitor"}
 
-// singular is the ending of a verb after a count.
-func singular(n int) string {
-	if n == 1 {
-		return "s"
-	}
-	return ""
-}
-
 // where are the components that connections are open to, if there are several.
 func where(p *mainapi.RevocationPreview) string {
 	if len(p.Listeners) == 0 {
@@ -93,9 +85,9 @@ func where(p *mainapi.RevocationPreview) string {
 	}
 	var parts []string
 	for _, l := range p.Listeners {
-		name := map[mainapi.RevocationPreviewListenerComponent]string{"main": "main server"}[l.Component]
-		if name == "" {
-			name = string(l.Component)
+		name := string(l.Component)
+		if name == "main" {
+			name = "main server"
 		}
 		parts = append(parts, number(l.Connections)+" to the "+name)
 	}

@@ -21,16 +21,10 @@ type clientRow struct {
 	State state
 }
 
-func clientState(s mainapi.ClientStatus) state {
-	switch s {
-	case mainapi.ClientStatusActive:
-		return state{"good", "Active"}
-	case mainapi.ClientStatusRevoked:
-		return state{"bad", "Revoked"}
-	case mainapi.ClientStatusExpired:
-		return state{"warn", "Expired"}
-	}
-	return state{"", string(s)}
+var clientStates = map[mainapi.ClientStatus]state{
+	mainapi.ClientStatusActive:  {"good", "Active"},
+	mainapi.ClientStatusRevoked: {"bad", "Revoked"},
+	mainapi.ClientStatusExpired: {"warn", "Expired"},
 }
 
 func (v *visit) clients() error {
@@ -45,7 +39,7 @@ func (v *visit) clients() error {
 	}
 	view.Pager = pagerOf(q, r.JSON200.NextCursor)
 	view.Rows = rows(r.JSON200.Items, func(c *mainapi.ClientInfo) clientRow {
-		return clientRow{*c, v.portal.url("/admin/clients", c.ClientID), clientState(c.Status)}
+		return clientRow{*c, v.portal.url("/admin/clients", c.ClientID), stateOf(clientStates, c.Status)}
 	})
 	view.Empty = empty{Title: "No client has sent yet", Text: "A client appears here with its first message, or when its certificate is issued in the portal.", Link: &link{"Certificates", certificatesPath}}
 	if q.Get("status") != "" || q.Get("domain") != "" {
@@ -77,7 +71,7 @@ func (v *visit) showClient(problems fieldErrors) error {
 	c := r.JSON200
 	v.title = name
 	of := url.Values{"client_id": {name}}
-	view := clientView{ClientInfo: *c, State: clientState(c.Status), Count: c.Messages, Messages: v.portal.url("/messages") + with(of, "", ""),
+	view := clientView{ClientInfo: *c, State: stateOf(clientStates, c.Status), Count: c.Messages, Messages: v.portal.url("/messages") + with(of, "", ""),
 		Failed: v.portal.url("/messages") + with(of, "status", "failed"), Certs: v.portal.url(certificatesPath) + with(everyCertificate(name), "", "")}
 	if v.may(admins) {
 		f := form{Action: v.portal.url("/admin/clients", name, "domain"), Submit: "Change the domain", Fields: []field{

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"net/url"
 	"strconv"
 	"strings"
@@ -31,7 +32,7 @@ type connectionRow struct {
 const shownQueues = 3
 
 func (v *visit) connectionRow(c *mainapi.BrokerConnection) connectionRow {
-	r := connectionRow{ID: strconv.FormatInt(c.ID, 10), Client: sealmq.Escape(c.Client), Role: c.Role, Address: c.Address, Protocol: protocolName(c.Protocol), Since: c.Since, Unacked: c.Unacked,
+	r := connectionRow{ID: strconv.FormatInt(c.ID, 10), Client: sealmq.Escape(c.Client), Role: c.Role, Address: c.Address, Protocol: cmp.Or(protocolNames[c.Protocol], c.Protocol), Since: c.Since, Unacked: c.Unacked,
 		Prefetch: "of its queues", Commands: rateText(c.CommandsPerSecond), In: byteSize(int64(c.InBytesPerSecond)), Out: byteSize(int64(c.OutBytesPerSecond))}
 	if c.Prefetch > 0 {
 		r.Prefetch = number(c.Prefetch)
@@ -46,15 +47,7 @@ func (v *visit) connectionRow(c *mainapi.BrokerConnection) connectionRow {
 	return r
 }
 
-func protocolName(p string) string {
-	switch p {
-	case "":
-		return "not known yet"
-	case "text", "line":
-		return "line protocol"
-	}
-	return p
-}
+var protocolNames = map[string]string{"": "not known yet", "text": "line protocol"}
 
 func showConnections(v *visit) error {
 	q := v.r.URL.Query()

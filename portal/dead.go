@@ -71,15 +71,14 @@ func showDead(v *visit) error {
 	if err != nil {
 		return err
 	}
-	if d.Queue.DeadLettersOf == "" {
+	from := d.Queue.DeadLettersOf
+	if from == "" {
 		view.Empty = &empty{Title: sealmq.Escape(name) + " takes no dead letters", Text: "It is an ordinary queue: what waits in it has not died.", Link: &link{"Look at the queue", v.queuePath(name)}}
 		return v.render("dead", view)
 	}
 	view.Queue, view.Count = sealmq.Escape(name), d.Queue.Ready
-	if from := d.Queue.DeadLettersOf; from != "" {
-		view.From, view.FromLink = sealmq.Escape(from), v.queueLink("show", from)
-		view.Command = "sealmq queue move " + shellWord(name) + " " + shellWord(from)
-	}
+	view.From, view.FromLink = sealmq.Escape(from), v.queueLink("show", from)
+	view.Command = "sealmq queue move " + shellWord(name) + " " + shellWord(from)
 	if v.may(admins) {
 		view.Return = v.portal.url("/admin/dead/return") + "?" + url.Values{"queue": {name}}.Encode()
 	}

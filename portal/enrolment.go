@@ -51,7 +51,7 @@ func (v *visit) enrolments() error {
 	view := enrolmentsView{MayMake: v.may(admins), Empty: empty{Title: "No enrolment token",
 		Text: "With a token a machine makes its own key, which never leaves it, and gets its certificate. Make one here, or on the server:", Command: "sealmq cert token acme-01"}}
 	for _, e := range r.JSON200.Items {
-		row := enrolmentRow{Enrolment: e, Shown: enrolmentStates[e.State]}
+		row := enrolmentRow{Enrolment: e, Shown: stateOf(enrolmentStates, e.State)}
 		if e.Fingerprint != "" {
 			row.Consent = certificatePath(e.Fingerprint)
 		}

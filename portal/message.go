@@ -35,8 +35,6 @@ type storyItem struct {
 	At                time.Time
 	// After is the time since the item before it, if that says something.
 	After time.Duration
-	// Now marks what has not happened yet.
-	Now bool
 	// Link is where something can be done about it, or empty.
 	Link *link
 }
@@ -63,8 +61,8 @@ func (v *visit) messageView() (view messageView, err error) {
 	if err != nil {
 		return view, err
 	}
-	v.title = cmp8(id)
-	view = messageView{Message: *m.JSON200, State: messageState(m.JSON200.Status)}
+	v.title = short(id, idRunes)
+	view = messageView{Message: *m.JSON200, State: stateOf(messageStates, m.JSON200.Status)}
 	view.Hashed = strings.HasPrefix(view.SenderNumberMasked, "hash:")
 	view.Story = storyOf(&view.Message, t.JSON200.Events)
 	if next := &view.Story[len(view.Story)-1]; view.Status == queued && t.JSON200.Workers == 0 {
@@ -88,13 +86,8 @@ func (v *visit) messageView() (view messageView, err error) {
 	return view, nil
 }
 
-// cmp8 is an id as a title: its beginning is enough there.
-func cmp8(id string) string {
-	if len(id) > 13 {
-		return id[:13] + "…"
-	}
-	return id
-}
+// idRunes is how much of an id stands in a title.
+const idRunes = 14
 
 // storyOf tells what happened, and what is to happen next.
 func storyOf(m *mainapi.Message, events []mainapi.TimelineEvent) (story []storyItem) {
@@ -140,9 +133,9 @@ func storyOf(m *mainapi.Message, events []mainapi.TimelineEvent) (story []storyI
 	}
 	switch m.Status {
 	case queued:
-		story = append(story, storyItem{Now: true, Title: "Waits to be delivered", Note: m.ErrorMessage})
+		story = append(story, storyItem{Title: "Waits to be delivered", Note: m.ErrorMessage})
 	case processing:
-		story = append(story, storyItem{Now: true, Title: "A worker delivers it now"})
+		story = append(story, storyItem{Title: "A worker delivers it now"})
 	case failed:
 		if !slices.ContainsFunc(events, func(e mainapi.TimelineEvent) bool { return e.Event == mainapi.TimelineEventEventGivenUp }) {
 			story = append(story, storyItem{Tone: "bad", Title: "Given up", Note: m.ErrorMessage, At: m.LastAttemptAt})

@@ -64,8 +64,6 @@ type messagesView struct {
 	Retry                 *retryChoice
 	Pager                 pager
 	Empty                 empty
-	// LookedTo says how far back was looked, if there may be more.
-	LookedTo time.Time
 }
 
 type messageRow struct {
@@ -233,7 +231,7 @@ func (v *visit) messagesView(q url.Values, problems fieldErrors) messagesView {
 func (v *visit) addRows(view *messagesView, rows []mainapi.Message) {
 	for i := range rows {
 		m := &rows[i]
-		row := messageRow{Message: *m, Path: v.portal.url("/messages", m.ClientID, m.MessageID), State: messageState(m.Status)}
+		row := messageRow{Message: *m, Path: v.portal.url("/messages", m.ClientID, m.MessageID), State: stateOf(messageStates, m.Status)}
 		if m.Status == delivered {
 			row.Took = max(time.Microsecond, m.DeliveredAt.Sub(m.QueuedAt))
 		}
@@ -297,28 +295,15 @@ func dropped(q url.Values, names ...string) url.Values {
 
 func foundText(t mainapi.Total) string {
 	switch {
-	case !t.Exact && t.Count > 0:
-		return "more than " + number(t.Count) + " found · newest first"
-	case t.Count > 0 && t.Exact:
+	case t.Count == 0:
+		return ""
+	case t.Exact:
 		return number(t.Count) + " found · newest first"
 	}
-	return ""
+	return "more than " + number(t.Count) + " found · newest first"
 }
 
-// messageState is a state in words.
-func messageState(s mainapi.State) state {
-	switch s {
-	case delivered:
-		return state{"good", "Delivered"}
-	case failed:
-		return state{"bad", "Failed"}
-	case processing:
-		return state{"", "Being delivered"}
-	case queued:
-		return state{"", "Waiting"}
-	}
-	return state{"", string(s)}
-}
+var messageStates = map[mainapi.State]state{delivered: {"good", "Delivered"}, failed: {"bad", "Failed"}, processing: {"", "Being delivered"}, queued: {"", "Waiting"}}
 
 // findMessages takes what was typed into the list's own search: a number, which is exchanged for a
 // token, or the beginning of an id.

@@ -183,7 +183,6 @@ type auditView struct {
 type chainView struct {
 	mainapi.AuditChain
 	Tone, Text string
-	BrokenAt   int64
 }
 
 type auditRow struct {
@@ -240,14 +239,14 @@ func (v *visit) auditLog() error {
 func chainOf(c mainapi.AuditChain) *chainView {
 	view := &chainView{AuditChain: c, Tone: "good", Text: "The audit file is whole: " + plural(c.Records, "record") + ", denied attempts among them. The list below is of the database, and has fewer: of a broker on another machine, only what is done in the portal."}
 	if !c.Whole {
-		view.Tone, view.BrokenAt = "bad", c.Records+1
-		view.Text = "The audit file is broken at line " + number(view.BrokenAt) + ": " + c.Broken + ". The " + plural(c.Records, "record") + " before it are whole."
+		view.Tone = "bad"
+		view.Text = "The audit file is broken at line " + number(c.Records+1) + ": " + c.Broken + ". The " + plural(c.Records, "record") + " before it are whole."
 	}
 	return view
 }
 
 func (v *visit) auditRow(e *mainapi.AuditEntry) auditRow {
-	row := auditRow{AuditEntry: *e, What: auditText(e.EventType)}
+	row := auditRow{AuditEntry: *e, What: eventText(e.EventType, false)}
 	switch e.Severity {
 	case "warning":
 		row.Tone = "warn"

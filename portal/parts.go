@@ -131,7 +131,7 @@ func rows[T, Row any](items []T, row func(*T) Row) (list []Row) {
 }
 
 // pager leads to the neighbours of a page of a list. An address may be empty.
-type pager struct{ First, Newer, Older, Next, Text string }
+type pager struct{ First, Newer, Older, Next string }
 
 // pagerOf leads to the first page and to the next one. q is the query of the page itself.
 func pagerOf(q url.Values, next string) (p pager) {
@@ -146,6 +146,14 @@ func pagerOf(q url.Values, next string) (p pager) {
 
 // state is a word with a dot. Tone is good, warn, bad or empty.
 type state struct{ Tone, Text string }
+
+// stateOf is a state in words, as far as there are words for it.
+func stateOf[S ~string](words map[S]state, s S) state {
+	if found, ok := words[s]; ok {
+		return found
+	}
+	return state{"", string(s)}
+}
 
 // empty says what would fill a list, and how.
 type empty struct {

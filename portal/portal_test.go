@@ -349,7 +349,7 @@ func TestAuditInWords(t *testing.T) {
 		}
 		for _, m := range regexp.MustCompile(`(?:event[A-Z]\w* *=|event:|changeQueue\(ctx,|pauseQueue\(ctx,|removeMessages\(ctx,) "([a-z_]+)"`).FindAllStringSubmatch(string(text), -1) {
 			found++
-			if auditText(m[1]) == spaced(m[1]) {
+			if eventText(m[1], false) == spaced(m[1]) {
 				t.Errorf("%s has no words", m[1])
 			}
 		}

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -129,15 +130,11 @@ func optionFacts(q *mainapi.BrokerQueue, o *mainapi.BrokerQueueOptions) []fact {
 	if o.Private {
 		audience = "its owner only"
 	}
-	owner := q.Owner
-	if owner == "" {
-		owner = "the administrators"
-	}
 	ttl := "for ever"
 	if o.TTL != "" {
 		ttl = durationText(o.TTL)
 	}
-	return []fact{{"Owner", owner}, {"Open to", audience}, {"Most messages", limit(o.MaxMessages, number(o.MaxMessages))}, {"Most bytes", limit(o.MaxBytes, byteSize(o.MaxBytes))},
+	return []fact{{"Owner", cmp.Or(q.Owner, "the administrators")}, {"Open to", audience}, {"Most messages", limit(o.MaxMessages, number(o.MaxMessages))}, {"Most bytes", limit(o.MaxBytes, byteSize(o.MaxBytes))},
 		{"At a limit", full}, {"Messages wait", ttl}, {"Delivery limit", plural(o.DeliveryLimit, "attempt")}, {"Ack timeout", durationText(o.AckTimeout)}, {"Prefetch", number(o.Prefetch)}, {"Accepts", accepts}}
 }
 
@@ -148,7 +145,7 @@ func totalFacts(t *mainapi.BrokerQueueTotals) []fact {
 
 func (v *visit) newQueueForm(problems fieldErrors) error {
 	fields := append([]field{{Name: "name", Label: "Name", Value: v.r.FormValue("name"), Max: 255, Code: true, Required: true, Focus: true, Autocomplete: "off",
-		Hint: "Without spaces. What other clients declare under this name must have the same options."}}, v.optionFields(nil)...)
+		Hint: "Without spaces. What other clients declare under this name must have the same options."}}, v.optionFields(&mainapi.BrokerQueueOptions{})...)
 	return v.renderStatus(formStatus(problems), "queue-form", queueFormView{Form: form{Action: v.portal.url("/admin/queues/new"), Submit: "Declare the queue", Cancel: v.portal.url("/admin/queues"), Fields: fields}.with(problems),
 		Command: "sealmq queue declare NAME --max-messages 50000"})
 }
@@ -161,9 +158,6 @@ type queueFormView struct {
 // optionFields are the options of a queue as they are, or as they were sent.
 func (v *visit) optionFields(o *mainapi.BrokerQueueOptions) []field {
 	sent := v.r.Method == http.MethodPost
-	if o == nil {
-		o = &mainapi.BrokerQueueOptions{}
-	}
 	text := func(name, label, hint, is string) field {
 		if sent {
 			is = v.r.FormValue(name)

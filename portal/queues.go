@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"math"
 	"net/url"
 	"strconv"
@@ -37,19 +38,16 @@ type sortHead struct {
 }
 
 type queueRow struct {
-	Name, Link, ID, Owner        string
-	State                        state
-	Ready, Unacked, Consumers    int64
-	Bytes                        int64
-	In, Out                      string
-	Oldest                       time.Time
-	DeadLettersOf, DeadLettersTo string
+	Name, Link, ID                   string
+	State                            state
+	Ready, Unacked, Consumers, Bytes int64
+	In, Out                          string
+	Oldest                           time.Time
 }
 
 func (v *visit) queueRow(q *mainapi.BrokerQueue) queueRow {
-	return queueRow{Name: sealmq.Escape(q.Name), Link: v.queueLink("show", q.Name), ID: "q-" + url.QueryEscape(q.Name), Owner: q.Owner, State: queueState(q),
-		Ready: q.Ready, Unacked: q.Unacked, Consumers: int64(q.Consumers), Bytes: q.Bytes, In: rateText(q.InPerSecond), Out: rateText(q.OutPerSecond), Oldest: q.Oldest,
-		DeadLettersOf: q.DeadLettersOf}
+	return queueRow{Name: sealmq.Escape(q.Name), Link: v.queueLink("show", q.Name), ID: "q-" + url.QueryEscape(q.Name), State: queueState(q),
+		Ready: q.Ready, Unacked: q.Unacked, Consumers: int64(q.Consumers), Bytes: q.Bytes, In: rateText(q.InPerSecond), Out: rateText(q.OutPerSecond), Oldest: q.Oldest}
 }
 
 // queueLink is the address of a page about one queue. Names stand in the query, because they
@@ -140,10 +138,7 @@ func hidden(q url.Values, names ...string) (list []field) {
 // sortHeads makes heads from pairs of a text and what the API sorts by; none for a column that
 // cannot be sorted. A second click turns the order round.
 func (v *visit) sortHeads(q url.Values, usual string, pairs ...string) (list []sortHead) {
-	sorted := q.Get("sort")
-	if sorted == "" {
-		sorted = usual
-	}
+	sorted := cmp.Or(q.Get("sort"), usual)
 	bare := url.Values{}
 	for _, name := range []string{"search", "kind"} {
 		if q.Get(name) != "" {
@@ -218,17 +213,9 @@ func (v *visit) purgeForm(problems fieldErrors) error {
 	}
 	text := []string{"Removes " + plural(d.Queue.Ready, "waiting message") + " for good. Nobody gets them."}
 	if d.Queue.Unacked > 0 {
-		text = append(text, plural(d.Queue.Unacked, "message")+" in consumers' hands "+are(d.Queue.Unacked)+" not touched.")
+		text = append(text, plural(d.Queue.Unacked, "message in consumers' hands is not touched.", "messages in consumers' hands are not touched."))
 	}
 	return v.dangerForm(dangerView{Title: "Purge " + sealmq.Escape(d.Queue.Name), Text: text}, "purge", "Purge the queue", d.Queue.Name, problems)
-}
-
-// are is the verb for a number of things.
-func are(n int64) string {
-	if n == 1 {
-		return "is"
-	}
-	return "are"
 }
 
 // dangerForm asks for the name of a queue before something is done to it.
@@ -255,7 +242,7 @@ func (v *visit) deleteForm(problems fieldErrors) error {
 	q := &d.Queue
 	text := []string{"Removes " + plural(q.Ready+q.Unacked, "message") + " (" + byteSize(q.Bytes) + ") and " + plural(len(d.Bindings)+d.MoreBindings, "binding") + " for good."}
 	if q.Consumers > 0 {
-		text = append(text, plural(q.Consumers, "consumer")+" "+map[bool]string{true: "gets", false: "get"}[q.Consumers == 1]+" nothing more from it.")
+		text = append(text, plural(q.Consumers, "consumer gets nothing more from it.", "consumers get nothing more from it."))
 	}
 	if len(d.Bindings) > 0 {
 		text = append(text, "Messages that would go to this queue only are refused from then on.")

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net/http"
 	"regexp"
-	"strconv"
 
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
@@ -146,8 +145,6 @@ func (p *Portal) functions() template.FuncMap {
 		"bytes":  byteSize,
 		"took":   took,
 		"plural": plural,
-		"join":   joinText,
 		"reason": reasonText,
-		"string": func(n int) string { return strconv.Itoa(n) },
 	}
 }

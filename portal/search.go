@@ -103,16 +103,16 @@ func groupsOf(f *mainapi.Found) (groups []foundGroup, only string) {
 	for i := range f.Messages {
 		m := &f.Messages[i]
 		rows[mainapi.FoundKindMessages] = append(rows[mainapi.FoundKindMessages], foundRow{Path: "/messages/" + url.PathEscape(m.ClientID) + "/" + url.PathEscape(m.MessageID),
-			Name: m.MessageID, Note: joinText(" · ", m.SenderNumberMasked, m.ClientID), State: messageState(m.Status).Text, At: m.CreatedAt})
+			Name: m.MessageID, Note: joinText(" · ", m.SenderNumberMasked, m.ClientID), State: stateOf(messageStates, m.Status).Text, At: m.CreatedAt})
 	}
 	for _, c := range f.Clients {
 		rows[mainapi.FoundKindClients] = append(rows[mainapi.FoundKindClients], foundRow{Path: "/admin/clients/" + url.PathEscape(c.ClientID),
-			Name: c.ClientID, Note: joinText(" · ", string(c.Role), c.Domain), State: clientState(c.Status).Text, At: c.CreatedAt})
+			Name: c.ClientID, Note: joinText(" · ", string(c.Role), c.Domain), State: stateOf(clientStates, c.Status).Text, At: c.CreatedAt})
 	}
 	for i := range f.Certificates {
 		c := &f.Certificates[i]
 		rows[mainapi.FoundKindCertificates] = append(rows[mainapi.FoundKindCertificates], foundRow{Path: certificatePath(c.Fingerprint),
-			Name: c.ClientID, Note: joinText(" · ", string(c.Role), c.Serial), State: certificateState(c.Status).Text, At: c.IssuedAt})
+			Name: c.ClientID, Note: joinText(" · ", string(c.Role), c.Serial), State: stateOf(certificateStates, c.Status).Text, At: c.IssuedAt})
 	}
 	for _, q := range f.Queues {
 		rows[mainapi.FoundKindQueues] = append(rows[mainapi.FoundKindQueues], foundRow{Path: "/admin/queues/show?" + url.Values{"name": {q}}.Encode(), Name: q})

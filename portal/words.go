@@ -17,32 +17,20 @@ import (
 
 // Words, numbers and times, as all pages write them.
 
-// roleName is a role in words.
-func roleName(r sealmq.Role) string {
-	switch r {
-	case admin:
-		return "Administrator"
-	case operator:
-		return "Operator"
-	case userManager:
-		return "User manager"
-	case user:
-		return "User"
-	}
-	return string(r)
+// roleTexts are the roles in words, and what they may do.
+var roleTexts = map[sealmq.Role]struct{ name, may string }{
+	admin:       {"Administrator", "An administrator does everything."},
+	operator:    {"Operator", "An operator sees everything but texts of messages, and changes nothing."},
+	userManager: {"User manager", "A user manager looks after the accounts of users."},
+	user:        {"User", "A user sees the messages of one client."},
 }
 
-// roleHints say what the roles may do.
-var roleHints = map[sealmq.Role]string{
-	admin:       "An administrator does everything.",
-	operator:    "An operator sees everything but texts of messages, and changes nothing.",
-	userManager: "A user manager looks after the accounts of users.",
-	user:        "A user sees the messages of one client.",
-}
+// roleName is a role in words.
+func roleName(r sealmq.Role) string { return cmp.Or(roleTexts[r].name, string(r)) }
 
 // allRoles is what each role may do.
 func allRoles() string {
-	return strings.Join([]string{roleHints[user], roleHints[userManager], roleHints[operator], roleHints[admin]}, " ")
+	return strings.Join([]string{roleTexts[user].may, roleTexts[userManager].may, roleTexts[operator].may, roleTexts[admin].may}, " ")
 }
 
 // ago is a time relative to now for a day, and the date after that.

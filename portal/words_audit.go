@@ -8,9 +8,11 @@ import (
 	"strings"
 )
 
+type auditEvent struct{ name, audit, own string }
+
 // auditEvents are the events of the audit log in words, in the order of the filter: as the log
 // says it of somebody, and as a person's own activity says it, if it differs.
-var auditEvents = []struct{ name, audit, own string }{
+var auditEvents = []auditEvent{
 	{"auth_denied", "Was refused", ""},
 	{"message_viewed", "Read a message", ""},
 	{"message_retried", "Queued a message again", ""},
@@ -72,24 +74,16 @@ var auditEvents = []struct{ name, audit, own string }{
 	{"message_delivered", "A message was delivered", ""},
 }
 
-// auditText is an event of the audit log in words.
-func auditText(name string) string {
-	for _, e := range auditEvents {
-		if e.name == name {
-			return e.audit
-		}
+// eventText is an event of the audit log in words, or of one's own activity.
+func eventText(name string, own bool) string {
+	i := slices.IndexFunc(auditEvents, func(e auditEvent) bool { return e.name == name })
+	switch {
+	case i < 0:
+		return spaced(name)
+	case own:
+		return cmp.Or(auditEvents[i].own, auditEvents[i].audit)
 	}
-	return spaced(name)
-}
-
-// eventText is an event of one's own activity in words.
-func eventText(name string) string {
-	for _, e := range auditEvents {
-		if e.name == name {
-			return cmp.Or(e.own, e.audit)
-		}
-	}
-	return spaced(name)
+	return auditEvents[i].audit
 }
 
 // detailWords are values of details in words, by their names.
