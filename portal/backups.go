@@ -2,7 +2,6 @@ package portal
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -100,10 +99,7 @@ const fetchWrite = time.Minute
 
 // fetchBackup passes a backup on, however large it is.
 func (v *visit) fetchBackup() error {
-	ctx, cancel := context.WithCancel(v.ctx)
-	defer cancel()
-	defer context.AfterFunc(httpkit.Stopping(v.r.Context()), cancel)()
-	resp, err := v.api.GetBackup(ctx, v.r.PathValue("filename"))
+	resp, err := v.api.GetBackup(v.ctx, v.r.PathValue("filename"))
 	if hasStatus(err, http.StatusUnprocessableEntity) || hasStatus(err, http.StatusNotFound) {
 		return &pageError{http.StatusNotFound, "There is no such backup", "It may have been deleted because it was old, or the address is wrong."}
 	}
@@ -120,7 +116,7 @@ func (v *visit) fetchBackup() error {
 	if v.r.Method == http.MethodHead {
 		return nil
 	}
-	if _, err := io.Copy(patientWriter{v.w, http.NewResponseController(v.w)}, resp.Body); err != nil {
+	if _, err := io.Copy(patient(v.w, fetchWrite), resp.Body); err != nil {
 		panic(http.ErrAbortHandler) // the browser must not take what it has for the whole
 	}
 	return nil
@@ -128,12 +124,17 @@ func (v *visit) fetchBackup() error {
 
 // patientWriter gives each write its own time.
 type patientWriter struct {
-	w  io.Writer
-	rc *http.ResponseController
+	w    io.Writer
+	rc   *http.ResponseController
+	each time.Duration
+}
+
+func patient(w http.ResponseWriter, each time.Duration) patientWriter {
+	return patientWriter{w, http.NewResponseController(w), each}
 }
 
 func (w patientWriter) Write(p []byte) (int, error) {
-	if err := w.rc.SetWriteDeadline(time.Now().Add(fetchWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := w.rc.SetWriteDeadline(time.Now().Add(w.each)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
 	return w.w.Write(p)

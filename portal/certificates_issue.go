@@ -5,9 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -199,9 +197,7 @@ func (v *visit) handOut(id string, issue func() (*mainapi.IssuedCertificate, err
 	}
 	done := handout{Form: id, Path: certificatePath(c.Fingerprint), Client: c.ClientID, At: v.portal.cfg.Now()}
 	v.portal.handouts.end(id, done)
-	if text, err := json.Marshal(done); err == nil {
-		v.setCookie(givenCookie, base64.RawURLEncoding.EncodeToString(text), keepHandout)
-	}
+	v.keep(givenCookie, done, keepHandout)
 	data, err := v.pack(c)
 	if err != nil {
 		return err
@@ -243,12 +239,7 @@ func (v *visit) given(id string) (h handout, known bool) {
 	if h, known = v.portal.handouts.find(id); known {
 		return h, true
 	}
-	cookie, err := v.r.Cookie(v.portal.cookieName(givenCookie))
-	if err != nil {
-		return handout{}, false
-	}
-	text, err := base64.RawURLEncoding.DecodeString(cookie.Value)
-	if err != nil || json.Unmarshal(text, &h) != nil || h.Form != id || v.portal.local(h.Path) != h.Path {
+	if !v.kept(givenCookie, &h) || h.Form != id || v.portal.local(h.Path) != h.Path {
 		return handout{}, false
 	}
 	return h, true

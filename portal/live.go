@@ -2,7 +2,6 @@ package portal
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
-	"github.com/sealmq/sealmq/internal/httpkit"
 )
 
 const (
@@ -90,10 +88,7 @@ func (p *Portal) eventFor(overview []byte, role sealmq.Role) ([]byte, error) {
 // showEvents relays the main server's events. It ends with them, or when the browser has gone
 // or is too slow.
 func showEvents(v *visit) error {
-	ctx, cancel := context.WithCancel(v.ctx)
-	defer cancel()
-	defer context.AfterFunc(httpkit.Stopping(v.r.Context()), cancel)() // a server that stops waits for its answers
-	resp, err := v.api.FollowOverview(ctx, nil)
+	resp, err := v.api.FollowOverview(v.ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -110,7 +105,7 @@ func showEvents(v *visit) error {
 	if _, ok := resp.Body.(io.WriterTo); !ok { // the main server is in another process
 		buffer = make([]byte, 4<<10)
 	}
-	_, err = io.CopyBuffer(&eventRelay{portal: v.portal, role: v.role(), to: v.w}, resp.Body, buffer)
+	_, err = io.CopyBuffer(&eventRelay{portal: v.portal, role: v.role(), to: patient(v.w, eventWrite)}, resp.Body, buffer)
 	if errors.Is(err, errEvent) {
 		v.portal.cfg.Log.Error("an event of the main server cannot be shown", "error", err)
 	}
@@ -123,7 +118,7 @@ var errEvent = errors.New("the event is not an overview")
 type eventRelay struct {
 	portal *Portal
 	role   sealmq.Role // of the reader
-	to     http.ResponseWriter
+	to     patientWriter
 	rest   []byte // of a line that has not ended
 }
 
@@ -162,14 +157,10 @@ func (e *eventRelay) line(line []byte) error {
 	case !bytes.HasPrefix(line, []byte(":")):
 		return nil
 	}
-	rc := http.NewResponseController(e.to)
-	if err := rc.SetWriteDeadline(time.Now().Add(eventWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
 	if _, err := e.to.Write(out); err != nil {
 		return err
 	}
-	return rc.Flush()
+	return e.to.rc.Flush()
 }
 
 var keepAlive = []byte(":\n\n")

@@ -1,8 +1,6 @@
 package portal
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -71,11 +69,7 @@ func logIn(v *visit) error {
 		return v.logInAs(r.JSON201, v.next())
 	}
 	if e, ok := errors.AsType[*apiError](err); ok && e.Problem.SecondFactorToken != "" {
-		half, err := json.Marshal(halfLogin{e.Problem.SecondFactorToken, v.next()})
-		if err != nil {
-			return err
-		}
-		v.setCookie(loginCookie, base64.RawURLEncoding.EncodeToString(half), loginTime)
+		v.keep(loginCookie, halfLogin{e.Problem.SecondFactorToken, v.next()}, loginTime)
 		return v.redirect("/login/code")
 	}
 	return v.loginRefused(err, func(problems fieldErrors) error { return v.loginForm(http.StatusUnauthorized, email, problems) })
@@ -153,12 +147,8 @@ func logInWithCode(v *visit) error {
 }
 
 func (v *visit) halfLogin() (half halfLogin, ok bool) {
-	cookie, err := v.r.Cookie(v.portal.cookieName(loginCookie))
-	if err != nil {
-		return half, false
-	}
-	data, err := base64.RawURLEncoding.DecodeString(cookie.Value)
-	return half, err == nil && json.Unmarshal(data, &half) == nil && half.Token != ""
+	ok = v.kept(loginCookie, &half)
+	return half, ok && half.Token != ""
 }
 
 // showLogout asks first: an address that others can make a browser open logs nobody out.

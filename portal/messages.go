@@ -86,13 +86,7 @@ func messageFilter(q url.Values) (f mainapi.ListMessagesParams, problems fieldEr
 	problems = fieldErrors{}
 	f = mainapi.ListMessagesParams{Status: mainapi.State(q.Get("status")), ClientID: strings.TrimSpace(q.Get("client_id")), MessageID: strings.TrimSpace(q.Get("message_id")),
 		ClientKey: strings.TrimSpace(q.Get("client_key")), Domain: strings.TrimSpace(q.Get("domain")), NumberToken: q.Get("number_token"), Cursor: q.Get("cursor"), Limit: pageSize}
-	var err error
-	if f.From, err = filterTime(q.Get("from"), false); err != nil {
-		problems["from"] = "This is not a day or a time."
-	}
-	if f.To, err = filterTime(q.Get("to"), true); err != nil {
-		problems["to"] = "This is not a day or a time."
-	}
+	f.From, f.To = filterPeriod(q, problems)
 	if f.MessageID != "" && len(f.MessageID) < minIDPrefix {
 		problems["message_id"] = "Give at least 4 characters."
 		f.MessageID = ""
@@ -101,6 +95,18 @@ func messageFilter(q url.Values) (f mainapi.ListMessagesParams, problems fieldEr
 }
 
 const minIDPrefix = 4
+
+// filterPeriod is the period of the filters from and to.
+func filterPeriod(q url.Values, problems fieldErrors) (from, to time.Time) {
+	var err error
+	if from, err = filterTime(q.Get("from"), false); err != nil {
+		problems["from"] = "This is not a day or a time."
+	}
+	if to, err = filterTime(q.Get("to"), true); err != nil {
+		problems["to"] = "This is not a day or a time."
+	}
+	return from, to
+}
 
 // filterTime is a day or a time of a filter, in UTC. The end of a period includes its day.
 func filterTime(s string, end bool) (t time.Time, err error) {

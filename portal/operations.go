@@ -194,16 +194,10 @@ type auditRow struct {
 func (v *visit) auditLog() error {
 	q := v.r.URL.Query()
 	var view auditView
-	var problems = fieldErrors{}
+	problems := fieldErrors{}
 	p := mainapi.ListAuditParams{EventType: strings.TrimSpace(q.Get("event_type")), Actor: strings.TrimSpace(q.Get("actor")), ClientID: strings.TrimSpace(q.Get("client_id")),
 		Severity: mainapi.ListAuditParamsSeverity(q.Get("severity")), Limit: pageSize, Cursor: q.Get("cursor")}
-	var err error
-	if p.From, err = filterTime(q.Get("from"), false); err != nil {
-		problems["from"] = "This is not a day or a time."
-	}
-	if p.To, err = filterTime(q.Get("to"), true); err != nil {
-		problems["to"] = "This is not a day or a time."
-	}
+	p.From, p.To = filterPeriod(q, problems)
 	here := v.portal.url("/admin/audit")
 	events := []string{"", "Any"}
 	for _, e := range auditEvents {

@@ -83,28 +83,26 @@ type refusal struct {
 var ranges = []struct{ hours, step int }{{1, 1}, {6, 3}, {24, 10}}
 
 func showOverview(v *visit) error {
-	hours, step := ranges[0].hours, ranges[0].step
+	chosen := ranges[0]
+	for _, r := range ranges {
+		if v.r.URL.Query().Get("hours") == strconv.Itoa(r.hours) {
+			chosen = r
+		}
+	}
 	view := overviewView{Events: v.portal.url("/events")}
 	for _, r := range ranges {
-		chosen := v.r.URL.Query().Get("hours") == strconv.Itoa(r.hours)
-		if chosen {
-			hours, step = r.hours, r.step
-		}
-		view.Ranges = append(view.Ranges, rangeLink{strconv.Itoa(r.hours) + " h", v.portal.url("/admin/dashboard") + "?hours=" + strconv.Itoa(r.hours), false})
-	}
-	for i, r := range ranges {
-		view.Ranges[i].Current = r.hours == hours
+		view.Ranges = append(view.Ranges, rangeLink{strconv.Itoa(r.hours) + " h", v.portal.url("/admin/dashboard") + "?hours=" + strconv.Itoa(r.hours), r == chosen})
 	}
 	now, err := v.api.GetOverviewWithResponse(v.ctx)
 	if err != nil {
 		return err
 	}
-	history, err := v.api.GetOverviewHistoryWithResponse(v.ctx, &mainapi.GetOverviewHistoryParams{Hours: hours})
+	history, err := v.api.GetOverviewHistoryWithResponse(v.ctx, &mainapi.GetOverviewHistoryParams{Hours: chosen.hours})
 	if err != nil {
 		return err
 	}
 	view.liveView = v.portal.liveView(now.JSON200, v.role())
-	view.Chart = newChart(history.JSON200, step)
+	view.Chart = newChart(history.JSON200, chosen.step)
 	for i := range view.Figures {
 		view.Figures[i].Spark = view.Chart.spark(view.Figures[i].ID)
 	}

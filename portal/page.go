@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/httpkit"
 )
 
 // The roles of accounts. The API decides what each may do; the portal only leaves out what
@@ -88,9 +89,11 @@ const pageTimeout = 20 * time.Second
 // handler does before and after a page's own function what all pages need.
 func (p *Portal) handler(pg *page, do func(*visit) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := r.Context()
-		if !pg.stream && !pg.long {
-			var cancel context.CancelFunc
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		if pg.stream || pg.long {
+			defer context.AfterFunc(httpkit.Stopping(ctx), cancel)() // a server that stops waits for its answers
+		} else {
 			ctx, cancel = context.WithTimeout(ctx, pageTimeout)
 			defer cancel()
 		}
@@ -153,11 +156,5 @@ func (p *Portal) start(role sealmq.Role) string {
 	if role == userManager { // who looks after accounts, and may have no client
 		return "/admin/users"
 	}
-	n := p.navigation(role, nil)
-	for _, list := range [][]navItem{n.Main, n.Admin} {
-		if len(list) > 0 {
-			return list[0].Path
-		}
-	}
-	return "/profile"
+	return p.navigation(role, nil).Main[0].Path
 }

@@ -169,14 +169,16 @@ func (p *Portal) handle(pattern string, h http.Handler) {
 	}
 }
 
-// url is the address of a page. The segments behind path are escaped.
+// url is the address of a page: its localPath behind the prefix.
 func (p *Portal) url(path string, segments ...string) string {
-	var b strings.Builder
-	b.WriteString(p.cfg.Prefix)
-	b.WriteString(path)
+	return p.cfg.Prefix + localPath(path, segments...)
+}
+
+// localPath is the path of a page within the portal, for redirects. The segments behind path are
+// escaped.
+func localPath(path string, segments ...string) string {
 	for _, s := range segments {
-		b.WriteByte('/')
-		b.WriteString(url.PathEscape(s))
+		path += "/" + url.PathEscape(s)
 	}
-	return b.String()
+	return path
 }

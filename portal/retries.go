@@ -2,7 +2,6 @@ package portal
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/sealmq/sealmq/api/mainapi"
@@ -122,12 +121,4 @@ func (v *visit) cancelRetry() error {
 	id := v.r.PathValue("job")
 	_, err := v.api.CancelRetryJobWithResponse(v.ctx, id)
 	return v.doneUnless(err, localPath("/admin/retries", id), "The job ends. What it has queued again stays queued.")
-}
-
-// localPath is a path of a page within the portal, for redirects.
-func localPath(base string, segments ...string) string {
-	for _, s := range segments {
-		base += "/" + url.PathEscape(s)
-	}
-	return base
 }

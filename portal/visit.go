@@ -202,23 +202,30 @@ const (
 // toast is a short text about what was done.
 type toast struct{ Tone, Text string }
 
-// flash shows a toast on the next page.
-func (v *visit) flash(t toast) {
-	data, err := json.Marshal(t)
-	if err == nil {
-		v.setCookie(flashCookie, base64.RawURLEncoding.EncodeToString(data), time.Minute)
+// keep has the browser keep a value for a time, which any portal can read.
+func (v *visit) keep(name string, value any, d time.Duration) {
+	if data, err := json.Marshal(value); err == nil {
+		v.setCookie(name, base64.RawURLEncoding.EncodeToString(data), d)
 	}
 }
 
+// kept reads what keep had the browser keep. It is checked before it is believed.
+func (v *visit) kept(name string, value any) bool {
+	c, err := v.r.Cookie(v.portal.cookieName(name))
+	if err != nil {
+		return false
+	}
+	data, err := base64.RawURLEncoding.DecodeString(c.Value)
+	return err == nil && json.Unmarshal(data, value) == nil
+}
+
+// flash shows a toast on the next page.
+func (v *visit) flash(t toast) { v.keep(flashCookie, t, time.Minute) }
+
 // takeFlash is the toast for this page, which is not shown again.
 func (v *visit) takeFlash() (t toast) {
-	c, err := v.r.Cookie(v.portal.cookieName(flashCookie))
-	if err != nil {
-		return t
-	}
-	v.setCookie(flashCookie, "", -time.Second)
-	data, err := base64.RawURLEncoding.DecodeString(c.Value)
-	if err != nil || json.Unmarshal(data, &t) != nil || !slices.Contains([]string{"good", "warn", "bad"}, t.Tone) {
+	v.dropCookie(flashCookie)
+	if !v.kept(flashCookie, &t) || !slices.Contains([]string{"good", "warn", "bad"}, t.Tone) {
 		return toast{}
 	}
 	return t
