@@ -88,7 +88,18 @@ func parse(d *sealmq.Delivery) (pipeline.Item, error) {
 func (c *consumer) Finish(ctx context.Context, finished []pipeline.Finished) error {
 	var done []sealmq.Delivery
 	for _, f := range finished {
-		if err := c.settle(&f, &done); err != nil {
+		var err error
+		switch d := *f.Ticket.(*sealmq.Delivery); f.Verdict {
+		case pipeline.Retry:
+			err = c.sub.Nack(f.After, d)
+		case pipeline.Release:
+			err = c.sub.Release(0, d)
+		case pipeline.Dead:
+			err = c.sub.Dead(f.Reason, d)
+		default:
+			done = append(done, d)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -102,21 +113,6 @@ func (c *consumer) Finish(ctx context.Context, finished []pipeline.Finished) err
 	for _, f := range finished {
 		delete(c.held, f.Ticket.(*sealmq.Delivery))
 	}
-	return nil
-}
-
-// settle tells the broker what becomes of one item, except that it collects what is done.
-func (c *consumer) settle(f *pipeline.Finished, done *[]sealmq.Delivery) error {
-	d := f.Ticket.(*sealmq.Delivery)
-	switch f.Verdict {
-	case pipeline.Retry:
-		return c.sub.Nack(f.After, *d)
-	case pipeline.Release:
-		return c.sub.Release(0, *d)
-	case pipeline.Dead:
-		return c.sub.Dead(f.Reason, *d)
-	}
-	*done = append(*done, *d)
 	return nil
 }
 

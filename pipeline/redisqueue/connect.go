@@ -50,12 +50,8 @@ func (q *Queue) connect(cfg *Config) *redis.Client {
 			Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, DialTimeout: dialTimeout, DialerRetries: 1,
 			ReadTimeout: callTimeout, WriteTimeout: callTimeout, PoolTimeout: dialTimeout, MaxRetries: -1})
 	}
-	network := "tcp"
-	if strings.HasPrefix(cfg.Addr, "/") {
-		network = "unix"
-	}
 	// Nothing is repeated by the library: it does not know what a lost answer means.
-	return redis.NewClient(&redis.Options{Network: network, Addr: cfg.Addr, Username: cfg.User, Password: cfg.Password, DB: cfg.DB, TLSConfig: cfg.TLS, OnConnect: q.onConnect,
+	return redis.NewClient(&redis.Options{Addr: cfg.Addr, Username: cfg.User, Password: cfg.Password, DB: cfg.DB, TLSConfig: cfg.TLS, OnConnect: q.onConnect,
 		Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, DialTimeout: dialTimeout, DialerRetries: 1,
 		ReadTimeout: callTimeout, WriteTimeout: callTimeout, PoolTimeout: dialTimeout, MaxRetries: -1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
