@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strconv"
@@ -54,9 +55,7 @@ func showDead(v *visit) error {
 		if q.Ready == 0 && q.Name != asked {
 			continue
 		}
-		if name == "" {
-			name = q.Name
-		}
+		name = cmp.Or(name, q.Name)
 		view.Queues = append(view.Queues, deadQueue{Name: sealmq.Escape(q.Name), Link: v.deadLink(q.Name), From: sealmq.Escape(q.DeadLettersOf), Count: q.Ready, Oldest: q.Oldest, Current: q.Name == name})
 	}
 	if name == "" {
@@ -129,10 +128,7 @@ func returnDead(v *visit) error {
 			break
 		}
 		got := r.JSON200
-		sum.Returned, sum.Kept = sum.Returned+got.Returned, sum.Kept+got.Kept
-		if sum.WhyKept == "" {
-			sum.WhyKept = got.WhyKept
-		}
+		sum.Returned, sum.Kept, sum.WhyKept = sum.Returned+got.Returned, sum.Kept+got.Kept, cmp.Or(sum.WhyKept, got.WhyKept)
 		if len(sum.Queues) == 0 {
 			sum.Queues = got.Queues
 		}

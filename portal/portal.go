@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"html/template"
@@ -68,15 +69,9 @@ func New(cfg Config) (*Portal, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Registry == nil {
-		cfg.Registry = prometheus.NewRegistry()
-	}
-	if cfg.Main == "" {
-		cfg.Main = "https://main-server.invalid" // of an InProcess, which looks at paths only
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	cfg.Registry = cmp.Or(cfg.Registry, prometheus.NewRegistry())
+	cfg.Main = cmp.Or(cfg.Main, "https://main-server.invalid") // of an InProcess, which looks at paths only
 	if err := CheckPrefix(cfg.Prefix); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package auditfile
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -82,9 +83,6 @@ func (l line) hash() string {
 // Open opens a file, or begins it, and goes on with its chain. A line that a crash has left
 // half written is taken off. log may be nil.
 func Open(path string, log *slog.Logger) (*File, error) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	if err := durable.MkdirAll(durable.OS(), filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("audit file: %w", err)
 	}
@@ -92,7 +90,7 @@ func Open(path string, log *slog.Logger) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit file: %w", err)
 	}
-	a := &File{path: path, log: log, f: f, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	a := &File{path: path, log: cmp.Or(log, slog.New(slog.DiscardHandler)), f: f, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	if err := a.findEnd(); err != nil {
 		return nil, errors.Join(fmt.Errorf("audit file: %w", err), f.Close())
 	}

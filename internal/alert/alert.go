@@ -10,6 +10,7 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -107,12 +108,8 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Node == "" || cfg.File == "" || cfg.Metrics == nil || len(cfg.Channels) == 0 {
 		return nil, errors.New("alerts need a node, a file, metrics and a channel")
 	}
-	if cfg.FS == nil {
-		cfg.FS = durable.OS()
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.FS = cmp.Or(cfg.FS, durable.OS())
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	m := &Manager{cfg: cfg, judge: judge{limits: cfg.Limits}}
 	told, err := readTold(cfg.FS, cfg.File, cfg.Log)
 	if err != nil {

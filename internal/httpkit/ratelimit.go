@@ -47,10 +47,7 @@ type bucket struct {
 // remembers at most maxClients (0: DefaultMaxClients) at a time; a client that it has
 // forgotten begins with a full burst.
 func NewRateLimiter(all Rate, perClient map[string]Rate, maxClients int) *RateLimiter {
-	if maxClients <= 0 {
-		maxClients = DefaultMaxClients
-	}
-	return &RateLimiter{all: all, perClient: perClient, max: maxClients, buckets: make(map[string]*list.Element)}
+	return &RateLimiter{all: all, perClient: perClient, max: cmp.Or(maxClients, DefaultMaxClients), buckets: make(map[string]*list.Element)}
 }
 
 // SetRate changes the rate for all clients that have none of their own. What a client has used

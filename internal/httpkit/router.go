@@ -1,6 +1,7 @@
 package httpkit
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -134,15 +135,11 @@ type Router struct {
 // NewRouter makes a Router without routes. It panics if the registry has its metrics
 // already.
 func NewRouter(cfg Config) *Router {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.MaxBodies == 0 {
-		cfg.MaxBodies = DefaultMaxBodies
-	}
+	cfg.MaxBodies = cmp.Or(cfg.MaxBodies, DefaultMaxBodies)
 	rt := &Router{cfg: cfg, metrics: newMetrics(cfg.Component, cfg.Registry), live: mtls.NewLive(cfg.Identifier)}
 	rt.missing = rt.newRoute("other", Options{Access: Optional, AnyType: true}, http.HandlerFunc(rt.notFound))
 	rt.mux.Handle("/", rt.missing)
@@ -150,15 +147,9 @@ func NewRouter(cfg Config) *Router {
 }
 
 func (rt *Router) newRoute(endpoint string, o Options, h http.Handler) *route {
-	if o.Endpoint == "" {
-		o.Endpoint = endpoint
-	}
-	if o.MaxBody == 0 {
-		o.MaxBody = DefaultMaxBody
-	}
-	if o.Success == 0 {
-		o.Success = http.StatusOK
-	}
+	o.Endpoint = cmp.Or(o.Endpoint, endpoint)
+	o.MaxBody = cmp.Or(o.MaxBody, DefaultMaxBody)
+	o.Success = cmp.Or(o.Success, http.StatusOK)
 	return &route{router: rt, options: o, handler: h, metrics: rt.metrics.route(o.Endpoint)}
 }
 
@@ -346,9 +337,7 @@ func (rt *Router) finish(w *recorder, r *http.Request, q *request) {
 			p = http.ErrAbortHandler
 		}
 	}
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.status = cmp.Or(w.status, http.StatusOK)
 	took := rt.cfg.Now().Sub(q.started)
 	q.route.metrics.observe(r.Method, w.status, took)
 	rt.logRequest(w, r, q, took)
@@ -397,9 +386,7 @@ func (w *recorder) WriteHeader(status int) {
 }
 
 func (w *recorder) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.status = cmp.Or(w.status, http.StatusOK)
 	return w.ResponseWriter.Write(b)
 }
 

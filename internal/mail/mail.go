@@ -99,9 +99,7 @@ func New(cfg Config) (*Sender, error) {
 	if cfg.Pauses == nil {
 		cfg.Pauses = []time.Duration{10 * time.Second, time.Minute, 5 * time.Minute}
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	s := &Sender{cfg: cfg, waiting: make(chan *letter, maxWaiting)}
 	if err := gomail.NewMsg().From(cfg.From); err != nil {
 		return nil, errors.New("the sender's address of mails is not valid")

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -49,9 +50,7 @@ func (c *Certificates) Collect(ch chan<- prometheus.Metric) {
 // two weeks. It never fails: other clients may trust another certificate. A nil clock
 // is the system's.
 func (c *Certificates) Check(clk clock.Clock) Check {
-	if clk == nil {
-		clk = clock.System
-	}
+	clk = cmp.Or(clk, clock.System)
 	return Check{Name: "certificates", Run: func() (Status, string) {
 		for _, f := range c.files {
 			end, err := notAfter(f.Path)

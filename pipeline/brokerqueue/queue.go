@@ -7,6 +7,7 @@
 package brokerqueue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,14 +59,10 @@ type Queue struct {
 // connecting is tried again with growing pauses when the queue is used. connect says so with
 // an error whose code can be retried. Every other refusal is an error of Open.
 func Open(ctx context.Context, connect func(context.Context) (sealmq.Connection, error), log *slog.Logger) (*Queue, error) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	q := &Queue{connect: connect, log: log, consumers: make(map[*consumer]struct{})}
+	q := &Queue{connect: connect, log: cmp.Or(log, slog.New(slog.DiscardHandler)), consumers: make(map[*consumer]struct{})}
 	q.life, q.end = context.WithCancel(context.Background())
 	_, err := q.ready(ctx)
-	var r *refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*refusal](err); ok {
 		return nil, errors.Join(r.err, q.Close())
 	}
 	return q, nil

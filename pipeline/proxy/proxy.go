@@ -133,21 +133,13 @@ func New(cfg Config) (*Proxy, error) {
 	cfg.MinNumber = cmp.Or(cfg.MinNumber, pipeline.DefaultMinNumber)
 	cfg.MaxBacklog = cmp.Or(cfg.MaxBacklog, DefaultBacklog)
 	cfg.Version = cmp.Or(cfg.Version, "dev")
-	if cfg.FS == nil {
-		cfg.FS = durable.OS()
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.FS = cmp.Or(cfg.FS, durable.OS())
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Registry == nil {
-		cfg.Registry = prometheus.NewRegistry()
-	}
-	if cfg.Rate == nil {
-		cfg.Rate = &httpkit.Rate{PerSecond: httpkit.DefaultRate}
-	}
+	cfg.Registry = cmp.Or(cfg.Registry, prometheus.NewRegistry())
+	cfg.Rate = cmp.Or(cfg.Rate, &httpkit.Rate{PerSecond: httpkit.DefaultRate})
 	if cfg.OwnIssuer == nil {
 		issuers := make(map[string]bool)
 		for _, root := range cfg.Authority {

@@ -70,10 +70,7 @@ type Queue struct {
 // code Unavailable. A server that will never do is one: it is too old, a Redis Cluster, or does
 // not let us in.
 func Open(ctx context.Context, cfg Config) (*Queue, error) {
-	q := &Queue{name: cmp.Or(cfg.Queue, pipeline.QueueName), log: cfg.Log, consumers: make(map[*consumer]struct{})}
-	if q.log == nil {
-		q.log = slog.New(slog.DiscardHandler)
-	}
+	q := &Queue{name: cmp.Or(cfg.Queue, pipeline.QueueName), log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), consumers: make(map[*consumer]struct{})}
 	q.sentinels = len(cfg.Sentinels) > 0
 	q.life, q.end = context.WithCancel(context.Background())
 	q.rdb = q.connect(&cfg)

@@ -77,9 +77,7 @@ func New(cfg Config) (*Worker, error) {
 	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, pipeline.MaxAttempts)
 	cfg.Timeout = cmp.Or(cfg.Timeout, DefaultTimeout)
 	cfg.Drain = cmp.Or(cfg.Drain, DefaultDrain)
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	switch {
 	case cfg.Concurrency < 1 || cfg.Concurrency > 1000:
 		return nil, fmt.Errorf("a worker's concurrency is between 1 and 1000, not %d", cfg.Concurrency)
