@@ -106,13 +106,13 @@ var places = []place{
 	{"client", parts, "sealmq internal/changes internal/clock mtls x/sync", "net/http database/sql",
 		"a program that uses the client carries no broker and brings its own metrics; messages are sealed or not"},
 	{"keydir", parts, "sealmq internal/clock internal/durable keydir/keylog seal seal/ciphermq x/mod x/sync", offline, "a look-up asks over any connection that it is given"},
-	{"internal/httpkit", parts, "sealmq internal/connlimit mtls prometheus/client_golang go-json-experiment/json x/time", "database/sql", "every HTTPS listener is let in, limited and watched alike, whatever it serves"},
+	{"internal/httpkit", parts, "sealmq internal/cached internal/connlimit mtls prometheus/client_golang go-json-experiment/json x/time", "database/sql", "every HTTPS listener is let in, limited and watched alike, whatever it serves"},
 	{"internal/mail", parts, "wneessen/go-mail", "database/sql", "what mails say is their writers' subject"},
 	{"internal/metrics", parts, "engine internal/clock internal/connlimit mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
 
 	{"internal/alert", parts, "internal/durable prometheus/client_golang prometheus/client_model", "database/sql", "what is wrong is judged by metrics alone"},
 
-	{"pipeline/worker", parts, "sealmq pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
+	{"pipeline/worker", parts, "sealmq internal/cached internal/changes internal/clock pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
 	{"pipeline/redisqueue", parts, "sealmq pipeline go-json-experiment/json prometheus/client_golang redis/go-redis/v9", "database/sql", "a queue elsewhere knows neither roles nor their certificates: the connection's TLS is handed in"},
 	{"pipeline/brokerview", parts, "sealmq", offline, "the broker is whatever connection it is given"},

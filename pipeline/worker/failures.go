@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/pipeline"
 )
 
@@ -42,12 +43,6 @@ func (f *failures) take() []pipeline.Update {
 	return taken
 }
 
-func (f *failures) empty() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.list) == 0
-}
-
 // noteFailure remembers a failed attempt for the history of its message.
 func (w *Worker) noteFailure(it *pipeline.Item, why string) {
 	w.failures.add(pipeline.Update{MessageID: it.MessageID, ClientID: it.ClientID, State: pipeline.Queued, Attempts: it.AttemptCount,
@@ -56,7 +51,7 @@ func (w *Worker) noteFailure(it *pipeline.Item, why string) {
 
 // reportFailures tells the main server of failed attempts whenever it is there.
 func (w *Worker) reportFailures(ctx context.Context) {
-	for sleep(ctx, reportEvery) {
+	for clock.Sleep(ctx, clock.System, reportEvery) == nil {
 		if w.main.state() == nil {
 			w.reportAll(ctx)
 		}
@@ -66,8 +61,7 @@ func (w *Worker) reportFailures(ctx context.Context) {
 func (w *Worker) reportAll(ctx context.Context) {
 	var later []pipeline.Update
 	defer func() { w.failures.add(later...) }()
-	for !w.failures.empty() {
-		list := w.failures.take()
+	for list := w.failures.take(); len(list) > 0; list = w.failures.take() {
 		call, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 		results, err := w.cfg.Main.Status(call, list)
 		cancel()

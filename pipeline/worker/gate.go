@@ -5,6 +5,9 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/changes"
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // Bounds of the pause between two tries of something that is away.
@@ -20,44 +23,31 @@ type gate struct {
 	what string
 	log  *slog.Logger
 
-	mu      sync.Mutex
-	err     error         // nil while it is there
-	said    bool          // the log says that it is away
-	pause   time.Duration // before the next try
-	trying  bool          // somebody is behind the gate, or pauses before it
-	changed chan struct{} // closed when the others should look again; nil if nobody waits
+	mu     sync.Mutex
+	err    error         // nil while it is there
+	said   bool          // the log says that it is away
+	pause  time.Duration // before the next try
+	trying bool          // somebody is behind the gate, or pauses before it
+	left   changes.Signal
 }
 
 // enter waits until the caller may pass. alone says that it is the one that tries: then it
 // must call leave. ok is false when ctx has ended.
 func (g *gate) enter(ctx context.Context) (alone, ok bool) {
-	for ctx.Err() == nil {
-		g.mu.Lock()
-		if g.err == nil {
-			g.mu.Unlock()
-			return false, true
-		}
-		if !g.trying {
-			g.trying = true
-			pause := g.pause
-			g.mu.Unlock()
-			if !sleep(ctx, pause) {
-				g.leave(true, context.Cause(ctx))
-				return false, false
-			}
-			return true, true
-		}
-		if g.changed == nil {
-			g.changed = make(chan struct{})
-		}
-		changed := g.changed
-		g.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-		}
+	g.mu.Lock()
+	for g.err != nil && g.trying && ctx.Err() == nil {
+		_ = g.left.Wait(ctx, &g.mu) // the loop asks ctx
 	}
-	return false, false
+	ok = ctx.Err() == nil
+	alone = ok && g.err != nil
+	g.trying = g.trying || alone
+	pause := g.pause
+	g.mu.Unlock()
+	if alone && clock.Sleep(ctx, clock.System, pause) != nil {
+		g.leave(true, context.Cause(ctx))
+		return false, false
+	}
+	return alone, ok
 }
 
 // leave says how it went, for a caller that entered alone or not. A success opens the gate
@@ -77,7 +67,7 @@ func (g *gate) leave(alone bool, err error) {
 	if alone {
 		g.trying = false
 	}
-	g.wake()
+	g.left.Notify()
 	said := g.said
 	g.said = err != nil
 	g.mu.Unlock()
@@ -89,32 +79,9 @@ func (g *gate) leave(alone bool, err error) {
 	}
 }
 
-// wake makes those that wait look again. mu is held.
-func (g *gate) wake() {
-	if g.changed != nil {
-		close(g.changed)
-		g.changed = nil
-	}
-}
-
 // state is nil while it is there, and why it is not.
 func (g *gate) state() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.err
-}
-
-// sleep waits; it is false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -2,11 +2,11 @@ package worker
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sealmq/sealmq/internal/cached"
 	"github.com/sealmq/sealmq/pipeline"
 )
 
@@ -20,10 +20,7 @@ type Metrics struct {
 
 	queue         pipeline.Queue
 	depth, oldest *prometheus.Desc
-	mu            sync.Mutex // guards what follows
-	counts        pipeline.Counts
-	known         bool // the last look at the queue succeeded
-	looked        time.Time
+	counts        cached.Value[*pipeline.Counts] // nil if the queue does not answer
 }
 
 // countsAge is how long metrics show a look at the queue, and countsTimeout bounds one.
@@ -98,8 +95,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range m.all() {
 		c.Collect(ch)
 	}
-	counts, ok := m.look(time.Now())
-	if !ok {
+	counts := m.counts.Get(countsAge, m.look)
+	if counts == nil {
 		return // a queue that does not answer has no series
 	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
@@ -116,15 +113,13 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.oldest, age)
 }
 
-// look asks the queue for its counts, unless it did just now.
-func (m *Metrics) look(now time.Time) (pipeline.Counts, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if now.Sub(m.looked) >= countsAge {
-		ctx, cancel := context.WithTimeout(context.Background(), countsTimeout)
-		defer cancel()
-		counts, err := m.queue.Counts(ctx)
-		m.counts, m.known, m.looked = counts, err == nil, now
+// look asks the queue for its counts.
+func (m *Metrics) look() (*pipeline.Counts, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), countsTimeout)
+	defer cancel()
+	counts, err := m.queue.Counts(ctx)
+	if err != nil {
+		return nil, nil // the counts of before do not stay
 	}
-	return m.counts, m.known
+	return &counts, nil
 }

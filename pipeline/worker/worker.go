@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/pipeline"
 )
 
@@ -211,7 +212,7 @@ const (
 // look notices that the queue or the main server is away while there is nothing to do.
 func (w *Worker) look(ctx context.Context) {
 	var queueAway, mainAway bool
-	for sleep(ctx, lookEvery) {
+	for clock.Sleep(ctx, clock.System, lookEvery) == nil {
 		queueAway = watch(ctx, &w.queue, queueAway, w.askQueue)
 		mainAway = watch(ctx, &w.main, mainAway, w.askMain)
 	}
