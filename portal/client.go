@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -111,18 +110,7 @@ func (c *caller) Do(r *http.Request) (*http.Response, error) {
 // address is the IP address of a browser. A reverse proxy that is trusted says it in the last
 // X-Forwarded-For.
 func (p *Portal) address(r *http.Request) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
-	own := peer.Addr().Unmap().WithZone("")
-	if list := r.Header["X-Forwarded-For"]; len(list) > 0 && slices.ContainsFunc(p.cfg.TrustedProxies, func(n netip.Prefix) bool { return n.Contains(own) }) {
-		names := strings.Split(list[len(list)-1], ",")
-		if a, err := netip.ParseAddr(strings.TrimSpace(names[len(names)-1])); err == nil {
-			return a.Unmap().WithZone("").String()
-		}
-	}
-	return own.String()
+	return httpkit.AddressOf(r, slices.ContainsFunc(p.cfg.TrustedProxies, func(n netip.Prefix) bool { return n.Contains(httpkit.Peer(r)) }))
 }
 
 // client is the API as a visit calls it: with its session, for its address.

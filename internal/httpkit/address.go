@@ -2,7 +2,6 @@ package httpkit
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -33,17 +32,25 @@ func Unattended(r *http.Request) bool { return r.Header.Get(UnattendedHeader) !=
 // is believed from a portal: the peer shows a certificate of the role server by our own
 // authority (Config.OwnIssuer), or the request was made in this process (Relayed). The address is
 // empty if it is not known.
-func ClientAddress(r *http.Request) string {
-	if values := r.Header["X-Forwarded-For"]; len(values) > 0 && relayed(r) {
+func ClientAddress(r *http.Request) string { return AddressOf(r, relayed(r)) }
+
+// AddressOf is ClientAddress for a listener that decides by itself whether X-Forwarded-For is
+// believed.
+func AddressOf(r *http.Request, believed bool) string {
+	if values := r.Header["X-Forwarded-For"]; len(values) > 0 && believed {
 		list := strings.Split(values[len(values)-1], ",")
 		if a, err := netip.ParseAddr(strings.TrimSpace(list[len(list)-1])); err == nil {
 			return a.Unmap().WithZone("").String()
 		}
 	}
-	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return ""
+	if a := Peer(r); a.IsValid() {
+		return a.String()
 	}
-	return a.Unmap().WithZone("").String()
+	return ""
+}
+
+// Peer is the IP address of whom a request comes from directly. It is not valid if it is not known.
+func Peer(r *http.Request) netip.Addr {
+	a, _ := netip.ParseAddrPort(r.RemoteAddr) // without an address it is the zero one
+	return a.Addr().Unmap().WithZone("")
 }

@@ -121,41 +121,31 @@ func Invalid(fields ...Field) *Error {
 	return &Error{Code: CodeValidation, Message: fields[0].Msg, Fields: fields}
 }
 
+// codes are what the codes of package sealmq are here. Others are internal errors.
+var codes = map[sealmq.Code]Code{
+	sealmq.Unavailable: CodeUnavailable, sealmq.NoStorage: CodeUnavailable, sealmq.QueueFull: CodeUnavailable, sealmq.LimitReached: CodeUnavailable,
+	sealmq.Denied:    CodeAuthorization,
+	sealmq.Duplicate: CodeConflict, sealmq.Mismatch: CodeConflict, sealmq.InUse: CodeConflict,
+	sealmq.TooLarge: CodePayloadTooLarge,
+	sealmq.NoQueue:  CodeNotFound, sealmq.NoExchange: CodeNotFound, sealmq.NoKey: CodeNotFound,
+	sealmq.BadName: CodeValidation, sealmq.BadArgument: CodeValidation,
+}
+
 // ErrorOf is the Error in err's chain, or the one that fits a coded error of package
 // sealmq, a body that is too large, or a call that took too long. Every other error is
 // internal: its text stays in the log.
 func ErrorOf(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &Error{Code: CodePayloadTooLarge, Message: fmt.Sprintf("The body is larger than %d bytes", tooLarge.Limit), Close: true}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return &Error{Code: CodeUnavailable, Message: "The request took too long; try again later", Err: err}
 	}
-	var coded *sealmq.Error
-	if errors.As(err, &coded) {
-		code := CodeInternal
-		switch coded.Code {
-		case sealmq.Unavailable, sealmq.NoStorage, sealmq.QueueFull, sealmq.LimitReached:
-			code = CodeUnavailable
-		case sealmq.Denied:
-			code = CodeAuthorization
-		case sealmq.Duplicate, sealmq.Mismatch, sealmq.InUse:
-			code = CodeConflict
-		case sealmq.TooLarge:
-			code = CodePayloadTooLarge
-		case sealmq.NoQueue, sealmq.NoExchange, sealmq.NoKey:
-			code = CodeNotFound
-		case sealmq.BadName, sealmq.BadArgument:
-			return &Error{Code: CodeValidation, Message: coded.Message, Err: err}
-		}
-		if code != CodeInternal {
-			return &Error{Code: code, Message: coded.Message, Err: err}
-		}
+	if coded, ok := errors.AsType[*sealmq.Error](err); ok && codes[coded.Code] != "" {
+		return &Error{Code: codes[coded.Code], Message: coded.Message, Err: err}
 	}
 	return &Error{Code: CodeInternal, Message: "Internal server error", Err: err}
 }

@@ -1,6 +1,7 @@
 package httpkit
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"net/http"
@@ -9,13 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sealmq/sealmq/internal/cached"
 	"github.com/sealmq/sealmq/mtls"
-)
-
-// Values of checks.
-const (
-	Healthy   = "healthy"
-	Unhealthy = "unhealthy"
 )
 
 // Level is how much the health of a component suffers.
@@ -33,7 +29,7 @@ func (l Level) String() string { return [...]string{"healthy", "degraded", "unhe
 // Finding is what a check has found.
 type Finding struct {
 	Level Level
-	// Value is what the check shows (default Healthy or Unhealthy, by Level).
+	// Value is what the check shows (default "healthy" if Level is OK, else "unhealthy").
 	Value string
 	// Reason is a sentence for the operator, empty if Level is OK.
 	Reason string
@@ -78,10 +74,7 @@ type Health struct {
 	components bool
 	checks     []Check
 	started    time.Time
-
-	mu     sync.Mutex
-	last   *health
-	lastAt time.Time
+	last       cached.Value[*health]
 }
 
 // NewHealth makes the health of a component. components repeats the checks under that name.
@@ -126,13 +119,13 @@ func (h *Health) Level() Level { return h.state().level }
 // Faults are what the checks find that is not all right, in the order of the checks.
 func (h *Health) Faults() []Fault { return h.state().faults }
 
-// state holds the lock while the checks run: other callers wait for their findings.
+// state is what the checks find. While they run, other callers wait for their findings.
 func (h *Health) state() *health {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.last != nil && time.Since(h.lastAt) < healthAge {
-		return h.last
-	}
+	return h.last.Get(healthAge, func() (*health, error) { return h.look(), nil })
+}
+
+// look runs the checks.
+func (h *Health) look() *health {
 	findings := make([]Finding, len(h.checks))
 	var wg sync.WaitGroup
 	for i, c := range h.checks {
@@ -142,12 +135,7 @@ func (h *Health) state() *health {
 	now := time.Now()
 	s := &health{Service: h.Service, Version: h.version, Timestamp: Time{now}, Checks: make(map[string]string), Uptime: int64(now.Sub(h.started).Seconds()), Errors: []string{}}
 	for i, f := range findings {
-		if f.Value == "" {
-			f.Value = Healthy
-			if f.Level != OK {
-				f.Value = Unhealthy
-			}
-		}
+		f.Value = cmp.Or(f.Value, [...]string{"healthy", "unhealthy", "unhealthy"}[f.Level])
 		s.Checks[h.checks[i].Name] = f.Value
 		if f.Reason != "" {
 			s.Errors = append(s.Errors, f.Reason)
@@ -161,7 +149,6 @@ func (h *Health) state() *health {
 	if h.components {
 		s.Components = s.Checks
 	}
-	h.last, h.lastAt = s, now
 	return s
 }
 

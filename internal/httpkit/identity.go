@@ -3,6 +3,7 @@ package httpkit
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,13 +107,8 @@ func (rt *Router) admit(r *http.Request, q *request) error {
 	case o.Access == Person && c.Account == nil:
 		return Errorf(CodeAuthorization, "This is for accounts; log in with one")
 	}
-	if len(o.Roles) == 0 {
+	if len(o.Roles) == 0 || known && slices.Contains(o.Roles, c.Role) {
 		return nil
-	}
-	for _, role := range o.Roles {
-		if known && c.Role == role {
-			return nil
-		}
 	}
 	return Errorf(CodeAuthorization, "The role of this identity may not do this")
 }

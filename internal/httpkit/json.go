@@ -54,11 +54,11 @@ func CheckJSON(body []byte) error {
 func JSONError(d *jsontext.Decoder, err error) error {
 	offset := d.InputOffset()
 	msg := "The body is not valid JSON in UTF-8"
-	var syntax *jsontext.SyntacticError
+	syntax, ok := errors.AsType[*jsontext.SyntacticError](err)
 	switch {
-	case !errors.As(err, &syntax) && !errors.Is(err, io.EOF):
+	case !ok && !errors.Is(err, io.EOF):
 		return err
-	case syntax == nil || errors.Is(err, io.ErrUnexpectedEOF):
+	case !ok || errors.Is(err, io.ErrUnexpectedEOF):
 		msg = "The JSON ends too early"
 		if offset == 0 {
 			msg = "The body is empty"

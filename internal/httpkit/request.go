@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq"
@@ -87,28 +88,15 @@ func RequestID(ctx context.Context) string { return requestOf(ctx).id }
 const (
 	requestIDHeader   = "X-Request-Id"
 	maxRequestIDBytes = 64
+	requestIDBytes    = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 )
 
 // requestIDOf takes over the id of a request if it is a plain word, or makes one.
 func requestIDOf(r *http.Request) string {
-	if v := r.Header[requestIDHeader]; len(v) == 1 && isRequestID(v[0]) {
+	if v := r.Header[requestIDHeader]; len(v) == 1 && v[0] != "" && len(v[0]) <= maxRequestIDBytes && strings.Trim(v[0], requestIDBytes) == "" {
 		return v[0]
 	}
 	return newRequestID()
-}
-
-func isRequestID(s string) bool {
-	if s == "" || len(s) > maxRequestIDBytes {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 func newRequestID() string {

@@ -1,7 +1,6 @@
 package httpkit
 
 import (
-	"net"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,7 +18,7 @@ func Metrics(reg prometheus.Gatherer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, known := CallerOf(r.Context())
 		switch {
-		case known && (c.Role == sealmq.RoleMonitor || c.Role == sealmq.RoleAdmin), isLoopback(r.RemoteAddr) && !isForwarded(r):
+		case known && (c.Role == sealmq.RoleMonitor || c.Role == sealmq.RoleAdmin), Peer(r).IsLoopback() && !isForwarded(r):
 			h.ServeHTTP(w, r)
 		case known:
 			WriteError(w, r, Errorf(CodeAuthorization, "Metrics are for certificates of the role monitor"))
@@ -32,10 +31,4 @@ func Metrics(reg prometheus.Gatherer) http.Handler {
 // isForwarded reports whether a reverse proxy asks for somebody else.
 func isForwarded(r *http.Request) bool {
 	return len(r.Header["X-Forwarded-For"]) > 0 || len(r.Header["Forwarded"]) > 0
-}
-
-func isLoopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	ip := net.ParseIP(host)
-	return err == nil && ip != nil && ip.IsLoopback()
 }
