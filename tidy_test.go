@@ -128,7 +128,7 @@ var places = []place{
 	{"send", ends, "sealmq client internal/changes internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
 	{"receive", ends, "sealmq client internal/clock internal/durable internal/framelog keydir seal", "net/http database/sql", "sender and receiver share only the envelope"},
 
-	{"pipeline/proxy", ends, "sealmq api api/proxyapi internal/durable internal/httpkit mtls pipeline seal trust go-json-experiment/json prometheus/client_golang", "database/sql",
+	{"pipeline/proxy", ends, "sealmq api api/proxyapi internal/durable internal/httpkit mtls pipeline seal go-json-experiment/json prometheus/client_golang", "database/sql",
 		"a proxy has no database, and knows neither the queue's kind nor the way to the main server"},
 
 	{"portal", ends, "sealmq api/mainapi internal/cached internal/httpkit boombuler/barcode prometheus/client_golang", "database/sql", "pages keep nothing and decide nothing: they ask the main server's API"},

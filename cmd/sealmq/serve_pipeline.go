@@ -382,8 +382,7 @@ func (n *node) openProxy() error {
 	if err := durable.MkdirAll(durable.OS(), n.pipelineFolder(), 0o700); err != nil {
 		return err
 	}
-	roots, err := mtls.ReadAuthorities(ca.In(n.cfg.Data).Root)
-	if err != nil {
+	if _, err := mtls.ReadAuthorities(ca.In(n.cfg.Data).Root); err != nil {
 		return err
 	}
 	networks, err := parseNetworks(c.TrustedNetworks)
@@ -391,7 +390,7 @@ func (n *node) openProxy() error {
 		return fmt.Errorf("proxy.trusted_networks: %w", err)
 	}
 	n.pipeline.proxy, err = proxy.New(proxy.Config{
-		Queue: queue, Main: main, Authority: roots, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
+		Queue: queue, Main: main, Signer: n.signerOf(sealmq.RoleProxy), Certificate: n.chainOf(sealmq.RoleProxy),
 		Revocation: n.revoked, Identifier: n.revoked.Identifier(), OwnIssuer: n.revoked.OwnIssuer, Stale: n.revoked.Stale, Denied: n.deniedAt("proxy"), Refused: n.refusedAt("proxy"), Checks: append(n.redisChecks(sealmq.RoleProxy), httpkit.Check{Name: "revocations", Run: n.revocationHealth}, healthOf("clock", n.clockTrouble), httpkit.Check{Name: "renewal", Run: n.renewalHealth}, healthOf("log", n.logs.trouble)),
 		Verifier: n.verifier(ca.In(n.cfg.Data).Root), KeyCache: filepath.Join(n.pipelineFolder(), "main.key.cache"), IDKeyFile: filepath.Join(n.pipelineFolder(), "ids.key"), MaxBody: n.cfg.Pipeline.MaxBody, MinNumber: n.cfg.Pipeline.MinNumber,
 		Rate: &httpkit.Rate{PerSecond: c.Rate, Burst: c.Burst}, TrustedProxies: networks, APIKeyFile: apiKeyFile(n.cfg.Data),

@@ -29,11 +29,10 @@ type Rate struct {
 
 // RateLimiter limits clients. It is safe for concurrent use.
 type RateLimiter struct {
-	perClient map[string]Rate
-	max       int
+	max int
 
 	mu      sync.Mutex
-	all     Rate
+	each    Rate
 	buckets map[string]*list.Element // of *bucket
 	recent  list.List                // the most recently used first
 }
@@ -43,29 +42,25 @@ type bucket struct {
 	*rate.Limiter
 }
 
-// NewRateLimiter makes a limiter with a rate for all clients, and other ones for some. It
-// remembers at most maxClients (0: DefaultMaxClients) at a time; a client that it has
-// forgotten begins with a full burst.
-func NewRateLimiter(all Rate, perClient map[string]Rate, maxClients int) *RateLimiter {
-	return &RateLimiter{all: all, perClient: perClient, max: cmp.Or(maxClients, DefaultMaxClients), buckets: make(map[string]*list.Element)}
+// NewRateLimiter makes a limiter with a rate for each client. It remembers at most maxClients
+// (0: DefaultMaxClients) at a time; a client that it has forgotten begins with a full burst.
+func NewRateLimiter(each Rate, maxClients int) *RateLimiter {
+	return &RateLimiter{each: each, max: cmp.Or(maxClients, DefaultMaxClients), buckets: make(map[string]*list.Element)}
 }
 
-// SetRate changes the rate for all clients that have none of their own. What a client has used
-// up stays so.
-func (l *RateLimiter) SetRate(all Rate) {
+// SetRate changes the rate for each client. What a client has used up stays so.
+func (l *RateLimiter) SetRate(each Rate) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all = all
-	if all.PerSecond <= 0 {
+	l.each = each
+	if each.PerSecond <= 0 {
 		return // no bucket is asked
 	}
 	now := time.Now()
-	for client, e := range l.buckets {
-		if _, own := l.perClient[client]; !own {
-			b := e.Value.(*bucket)
-			b.SetLimitAt(now, rate.Limit(all.PerSecond))
-			b.SetBurstAt(now, cmp.Or(all.Burst, 2*all.PerSecond))
-		}
+	for _, e := range l.buckets {
+		b := e.Value.(*bucket)
+		b.SetLimitAt(now, rate.Limit(each.PerSecond))
+		b.SetBurstAt(now, cmp.Or(each.Burst, 2*each.PerSecond))
 	}
 }
 
@@ -82,10 +77,7 @@ type Quota struct {
 func (l *RateLimiter) Take(client string, n int, now time.Time) Quota {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r, own := l.perClient[client]
-	if !own {
-		r = l.all
-	}
+	r := l.each
 	switch {
 	case r.PerSecond < 0:
 		return Quota{OK: true, Limit: -1}

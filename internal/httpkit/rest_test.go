@@ -74,7 +74,7 @@ func TestShutdownFinishesRequests(t *testing.T) {
 }
 
 func TestRateLimiter(t *testing.T) {
-	l := httpkit.NewRateLimiter(httpkit.Rate{PerSecond: 10}, map[string]httpkit.Rate{"free": {PerSecond: -1}, "blocked": {}, "own": {PerSecond: 1, Burst: 1}}, 2)
+	l := httpkit.NewRateLimiter(httpkit.Rate{PerSecond: 10}, 2)
 	now := time.Unix(1_000_000, 0)
 	for i := range 20 {
 		if q := l.Take("a", 1, now); !q.OK || q.Remaining != 19-i || q.Limit != 10 {
@@ -102,18 +102,20 @@ func TestRateLimiter(t *testing.T) {
 	if q := l.Take("b", 21, now); q.OK || q.Remaining != 20 {
 		t.Errorf("more than the burst: %+v", q)
 	}
-	if q := l.Take("free", 1_000_000, now); !q.OK || q.Err("") != nil {
-		t.Errorf("free: %+v", q)
-	}
-	if q := l.Take("blocked", 1, now); q.OK || q.RetryAfter == 0 {
-		t.Errorf("blocked: %+v", q)
-	}
-	if q := l.Take("own", 1, now); !q.OK || q.Limit != 1 {
-		t.Errorf("own: %+v", q)
+	if q := l.Take("c", 1, now); !q.OK {
+		t.Errorf("a third: %+v", q)
 	}
 	// a was used least recently of three, so it was forgotten.
 	if q := l.Take("a", 1, now.Add(500*time.Millisecond)); !q.OK || q.Remaining != 19 {
 		t.Errorf("forgotten: %+v", q)
+	}
+	l.SetRate(httpkit.Rate{PerSecond: -1})
+	if q := l.Take("a", 1_000_000, now); !q.OK || q.Err("") != nil {
+		t.Errorf("free: %+v", q)
+	}
+	l.SetRate(httpkit.Rate{})
+	if q := l.Take("a", 1, now); q.OK || q.RetryAfter == 0 {
+		t.Errorf("blocked: %+v", q)
 	}
 }
 

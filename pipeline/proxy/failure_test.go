@@ -303,8 +303,8 @@ func TestRegistrationsAreRetried(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	w := &world{t: t, ca: testca.New(t), queue: &queue{}, main: &mainServer{}, revoked: &revocations{}}
 	for name, change := range map[string]func(*proxy.Config){
-		"no queue":     func(c *proxy.Config) { c.Queue = nil },
-		"no authority": func(c *proxy.Config) { c.Authority = nil },
+		"no queue":    func(c *proxy.Config) { c.Queue = nil },
+		"no verifier": func(c *proxy.Config) { c.Verifier = nil },
 		"damaged key of ids": func(c *proxy.Config) {
 			c.IDKeyFile = filepath.Join(t.TempDir(), "ids.key")
 			testca.WriteFile(t, c.IDKeyFile, []byte("short"))

@@ -25,7 +25,7 @@ func (p *Proxy) newHealth() *httpkit.Health {
 			return httpkit.Finding{}
 		}},
 		{Name: "certificate", Run: func(context.Context) httpkit.Finding {
-			return httpkit.CertificateHealth("the proxy", p.cfg.Certificate(), p.cfg.Now(), p.cfg.revocation(), httpkit.Down)
+			return httpkit.CertificateHealth("the proxy", p.cfg.Certificate(), p.cfg.Now(), p.cfg.Revocation, httpkit.Down)
 		}},
 		{Name: "sealing_key", Run: func(context.Context) httpkit.Finding {
 			if p.keys.current.Load() == nil {

@@ -62,7 +62,7 @@ func (p *Proxy) named(names, fingerprints []string) (httpkit.Caller, error) {
 // with the error, for the record of who was not let in.
 func (p *Proxy) clientNamed(name string, source httpkit.Source, fingerprint string) (httpkit.Caller, error) {
 	c := httpkit.Caller{Identity: sealmq.Identity{ID: name, CommonName: name, Role: sealmq.RoleClient}, Source: source, Fingerprint: fingerprint}
-	if r := p.cfg.Revocation; r != nil && (r.RevokesName(name) || fingerprint != "" && r.RevokesFingerprint(fingerprint)) {
+	if r := p.cfg.Revocation; r.RevokesName(name) || fingerprint != "" && r.RevokesFingerprint(fingerprint) {
 		p.metrics.certificateSeen("revoked")
 		return c, httpkit.Errorf(httpkit.CodeAuthorization, httpkit.TextRevoked)
 	}
@@ -134,7 +134,7 @@ func (p *Proxy) checkOwn(now time.Time) error {
 		s.err = errors.New("the proxy has no certificate")
 	case now.After(chain[0].NotAfter):
 		s.err = errors.New("the proxy's certificate has expired")
-	case p.cfg.Revocation != nil && p.cfg.Revocation.Check(chain) != nil:
+	case p.cfg.Revocation.Check(chain) != nil:
 		s.err = errors.New("the proxy's certificate has been revoked")
 	}
 	p.own.last.Store(s)

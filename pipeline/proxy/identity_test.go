@@ -399,7 +399,11 @@ openssl x509 -req -in proxy.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out pr
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, func(_ *world, c *proxy.Config) { c.Authority = append(c.Authority, roots...) }).ready()
+	w := newWorld(t, func(w *world, c *proxy.Config) {
+		own := append(roots, w.ca.Root())
+		c.Identifier, c.OwnIssuer = mtls.NewIdentifier(own...), issuedBy(own...)
+		c.Identifier.Revocation = w.revoked
+	}).ready()
 	w.listenWith(imported)
 	testca.WriteFile(t, filepath.Join(dir, "server_ca.crt"), w.ca.RootPEM())
 	url := strings.Replace(w.url, "127.0.0.1", "localhost", 1)

@@ -15,10 +15,8 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/durable"
-	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/seal"
-	"github.com/sealmq/sealmq/trust"
 )
 
 // Times and bounds of the main server's keys.
@@ -32,9 +30,8 @@ const (
 
 // keys finds the main server's keys: the one to seal for, and the one that ids are made with.
 type keys struct {
-	cfg      *Config
-	verifier seal.Verifier
-	current  atomic.Pointer[sealing]
+	cfg     *Config
+	current atomic.Pointer[sealing]
 	// idKey is the key of ids, nil if there is none yet. Once it is there it stays: with
 	// another one repeats would not be recognised.
 	idKey atomic.Pointer[[]byte]
@@ -50,14 +47,7 @@ type sealing struct {
 }
 
 func newKeys(cfg *Config) (*keys, error) {
-	k := &keys{cfg: cfg, verifier: cfg.Verifier}
-	if k.verifier == nil {
-		v := trust.NewVerifier(cfg.Authority...)
-		v.Identifier = mtls.NewIdentifier(cfg.Authority...)
-		v.Revocation = cfg.revocation()
-		v.Now = cfg.Now
-		k.verifier = v
-	}
+	k := &keys{cfg: cfg}
 	if err := k.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		cfg.Log.Warn("the cached key of the main server cannot be used; the proxy asks for it", "file", cfg.KeyCache, "error", err)
 	}
@@ -114,7 +104,7 @@ func fingerprint(key []byte) string {
 // check says whether an entry is the main server's: signed by a certificate of the role
 // server of our own authority that is not revoked.
 func (k *keys) check(e *seal.KeyEntry) error {
-	sender, err := e.Verify(k.verifier, e.Owner, k.cfg.Now())
+	sender, err := e.Verify(k.cfg.Verifier, e.Owner, k.cfg.Now())
 	if err != nil {
 		return err
 	}

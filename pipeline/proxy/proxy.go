@@ -38,26 +38,23 @@ type Revocations interface {
 type Config struct {
 	Queue pipeline.Queue
 	Main  pipeline.Main
-	// Authority are the roots of our own authority: only they make roles.
-	Authority []*x509.Certificate
 	// Signer is who seals: a certificate of the role proxy. It is asked for each epoch.
 	Signer func() (*seal.Signer, error)
 	// Certificate is the proxy's own certificate with its chain, leaf first, root last, as
 	// it is in use now.
 	Certificate func() []*x509.Certificate
-
-	// Revocation may be nil: then nothing is revoked.
+	// Revocation is what is revoked.
 	Revocation Revocations
-	// Verifier decides whose key counts as the main server's (default: what is below Authority
-	// and not revoked).
+	// Verifier decides whose key counts as the main server's.
 	Verifier seal.Verifier
-	// Identifier says who a client is, and whether it is let in (default: roles below Authority,
-	// and Revocation). Stale says why that is not known; it may be nil.
+	// Identifier says who a client is, and whether it is let in.
 	Identifier *mtls.Identifier
 	// OwnIssuer reports whether an Identity's Issuer is our own authority, whose clients have
-	// their plain names (default: what is in Authority).
+	// their plain names.
 	OwnIssuer func(issuer string) bool
-	Stale     func() error
+
+	// Stale says why it is not known who is let in; it may be nil.
+	Stale func() error
 	// Denied and Refused are told whom the listener did not let in (httpkit.Config); they may be
 	// nil.
 	Denied  func(r *http.Request, endpoint string, c httpkit.Caller, e *httpkit.Error)
@@ -76,9 +73,8 @@ type Config struct {
 	// MinNumber is the length of the shortest number, its plus sign included (default
 	// pipeline.DefaultMinNumber).
 	MinNumber int
-	// Rate limits each client (default httpkit.DefaultRate a second; PerClient has exceptions).
-	Rate      *httpkit.Rate
-	PerClient map[string]httpkit.Rate
+	// Rate limits each client (default httpkit.DefaultRate a second).
+	Rate *httpkit.Rate
 	// TrustedProxies are the networks of reverse proxies whose X-Client-Cert-CN and
 	// X-Client-Cert-Fingerprint are believed.
 	TrustedProxies []netip.Prefix
@@ -124,8 +120,10 @@ type Proxy struct {
 // submissions with 503 until Run has fetched them.
 func New(cfg Config) (*Proxy, error) {
 	switch {
-	case cfg.Queue == nil || cfg.Main == nil || cfg.Signer == nil || cfg.Certificate == nil || len(cfg.Authority) == 0:
-		return nil, errors.New("a proxy needs a queue, a main server, a certificate and its authority")
+	case cfg.Queue == nil || cfg.Main == nil || cfg.Signer == nil || cfg.Certificate == nil:
+		return nil, errors.New("a proxy needs a queue, a main server and a certificate")
+	case cfg.Revocation == nil || cfg.Verifier == nil || cfg.Identifier == nil || cfg.OwnIssuer == nil:
+		return nil, errors.New("a proxy must be told who is known, and what is revoked")
 	case cfg.MaxBody < 0 || cfg.MaxBody > pipeline.MaxBody:
 		return nil, fmt.Errorf("the limit of a text is 1 to %d characters", pipeline.MaxBody)
 	}
@@ -140,16 +138,9 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	cfg.Registry = cmp.Or(cfg.Registry, prometheus.NewRegistry())
 	cfg.Rate = cmp.Or(cfg.Rate, &httpkit.Rate{PerSecond: httpkit.DefaultRate})
-	if cfg.OwnIssuer == nil {
-		issuers := make(map[string]bool)
-		for _, root := range cfg.Authority {
-			issuers[mtls.Issuer(root)] = true
-		}
-		cfg.OwnIssuer = func(issuer string) bool { return issuers[issuer] }
-	}
 	p := &Proxy{cfg: cfg}
 	p.metrics = newMetrics(p)
-	p.limiter = httpkit.NewRateLimiter(*cfg.Rate, cfg.PerClient, 0)
+	p.limiter = httpkit.NewRateLimiter(*cfg.Rate, 0)
 	p.enqueuer = &enqueuer{queue: cfg.Queue}
 	p.counts = &counts{queue: cfg.Queue, now: cfg.Now}
 	p.register = newRegistrar(cfg.Main, cfg.MaxBacklog, p.metrics, cfg.Log)
@@ -172,7 +163,7 @@ func New(cfg Config) (*Proxy, error) {
 // Router has the proxy's routes, for httpkit.Listen.
 func (p *Proxy) Router() *httpkit.Router { return p.router }
 
-// SetRate changes the rate of clients that have none of their own.
+// SetRate changes the rate of each client.
 func (p *Proxy) SetRate(r httpkit.Rate) { p.limiter.SetRate(r) }
 
 // Run fetches keys and registers messages until ctx ends, and then for a few seconds what
@@ -184,12 +175,4 @@ func (p *Proxy) Run(ctx context.Context) error {
 	wg.Go(func() { p.apiKeys.writeUses(ctx) })
 	wg.Wait()
 	return nil
-}
-
-// revocation is the list as mtls knows it, nil if there is none.
-func (c *Config) revocation() mtls.Revocation {
-	if c.Revocation == nil {
-		return nil
-	}
-	return c.Revocation
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/sealmq/sealmq/api"
 	"github.com/sealmq/sealmq/api/proxyapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
-	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
 )
 
@@ -37,14 +36,9 @@ func (p *Proxy) routes() (*httpkit.Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	identifier := p.cfg.Identifier
-	if identifier == nil {
-		identifier = mtls.NewIdentifier(p.cfg.Authority...)
-		identifier.Revocation = p.cfg.revocation()
-	}
 	rt := httpkit.NewRouter(httpkit.Config{
 		Component:       "proxy",
-		Identifier:      identifier,
+		Identifier:      p.cfg.Identifier,
 		Authenticate:    p.authenticate,
 		CertificateSeen: p.metrics.certificateSeen,
 		Denied:          p.cfg.Denied,

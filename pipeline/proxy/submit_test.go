@@ -460,7 +460,6 @@ func TestRateLimit(t *testing.T) {
 		c.Rate = &httpkit.Rate{PerSecond: 1, Burst: 3}
 		now := time.Now() // it stands still
 		c.Now = func() time.Time { return now }
-		c.PerClient = map[string]httpkit.Rate{"blocked": {}, "free": {PerSecond: -1}}
 	}).ready()
 	c := w.as("acme-01")
 	for range 2 {
@@ -477,11 +476,13 @@ func TestRateLimit(t *testing.T) {
 	if a := w.ask(w.as("acme-02"), "POST", "/api/v1/messages/batch", `{"messages":[`+strings.Repeat(good+",", 3)+good+`]}`); a.StatusCode != 429 {
 		t.Errorf("a batch of four: %d %s", a.StatusCode, a.body)
 	}
-	if a := w.ask(w.as("blocked"), "POST", "/submit", good); a.StatusCode != 429 {
+	w.proxy.SetRate(httpkit.Rate{})
+	if a := w.ask(w.as("acme-03"), "POST", "/submit", good); a.StatusCode != 429 {
 		t.Errorf("blocked: %d", a.StatusCode)
 	}
+	w.proxy.SetRate(httpkit.Rate{PerSecond: -1})
 	for range 10 {
-		if a := w.ask(w.as("free"), "POST", "/submit", good); a.StatusCode != 202 {
+		if a := w.ask(c, "POST", "/submit", good); a.StatusCode != 202 {
 			t.Errorf("free: %d", a.StatusCode)
 		}
 	}

@@ -300,12 +300,23 @@ func (w *world) newKeyOf(leaf tls.Certificate) *seal.Opener {
 
 // minimal is a configuration that another proxy of the world could have.
 func minimal(w *world) proxy.Config {
+	verifier := w.ca.Verifier()
+	verifier.Revocation = w.revoked
+	identifier := mtls.NewIdentifier(w.ca.Root())
+	identifier.Revocation = w.revoked
 	return proxy.Config{
-		Queue: w.queue, Main: w.main, Authority: []*x509.Certificate{w.ca.Root()}, Revocation: w.revoked,
+		Queue: w.queue, Main: w.main, Revocation: w.revoked, Verifier: verifier, Identifier: identifier, OwnIssuer: issuedBy(w.ca.Root()),
 		Signer: func() (*seal.Signer, error) {
 			return seal.NewSigner("proxy", w.own.Certificate, w.own.PrivateKey)
 		},
 		Certificate: func() []*x509.Certificate { return []*x509.Certificate{w.own.Leaf, w.ca.Root()} },
+	}
+}
+
+// issuedBy knows the Issuer of certificates below some roots.
+func issuedBy(roots ...*x509.Certificate) func(string) bool {
+	return func(issuer string) bool {
+		return slices.ContainsFunc(roots, func(root *x509.Certificate) bool { return mtls.Issuer(root) == issuer })
 	}
 }
 
