@@ -57,7 +57,7 @@ func BenchmarkBatch(b *testing.B) {
 
 func benchmark(b *testing.B, connections, messages int, path, body string) {
 	w := newWorld(b, func(w *world, c *proxy.Config) {
-		c.Queue, c.Main, c.Log = &noQueue{}, &noMain{mainServer{keys: w.main.keys}}, nil
+		c.Queue, c.Main, c.Log = &noQueue{}, &noMain{mainServer{keys: w.main.keys, idKey: w.main.idKey}}, nil
 		c.Rate = &httpkit.Rate{PerSecond: 1_000_000_000}
 	})
 	c := w.as("acme-01")
