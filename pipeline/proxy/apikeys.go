@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -45,6 +44,8 @@ type APIKey struct {
 	// AllowedIPs are the networks that the key is good for; none means all.
 	AllowedIPs []netip.Prefix `json:"allowed_ips,omitempty"`
 	CreatedAt  time.Time      `json:"created_at,omitzero"`
+
+	sum [sha256.Size]byte // of Hash, once it was checked
 }
 
 // NewAPIKey makes a key. secret is what the client sends in X-API-Key.
@@ -65,11 +66,7 @@ type storedAPIKeys struct {
 // ReadAPIKeys reads a file of keys. There are none if it does not exist.
 func ReadAPIKeys(fs durable.FS, file string) ([]APIKey, error) {
 	keys, _, err := readAPIKeys(fs, file)
-	list := make([]APIKey, len(keys))
-	for i := range keys {
-		list[i] = keys[i].APIKey
-	}
-	return list, err
+	return keys, err
 }
 
 // ChangeAPIKeys changes a file of keys in one step.
@@ -82,7 +79,7 @@ func ChangeAPIKeys(fs durable.FS, file string, change func([]APIKey) ([]APIKey, 
 		list, err = change(list)
 	}
 	if err == nil {
-		_, err = parseAPIKeys(list)
+		err = checkAPIKeys(list)
 	}
 	if err != nil {
 		return err
@@ -94,12 +91,7 @@ func ChangeAPIKeys(fs durable.FS, file string, change func([]APIKey) ([]APIKey, 
 	return durable.WriteFile(fs, file, append(data, '\n'), 0o600)
 }
 
-type apiKey struct {
-	APIKey
-	sum [sha256.Size]byte
-}
-
-func readAPIKeys(fs durable.FS, file string) ([]apiKey, []byte, error) {
+func readAPIKeys(fs durable.FS, file string) ([]APIKey, []byte, error) {
 	data, err := durable.ReadPrivate(fs, file, maxAPIKeyFileBytes)
 	if durable.IsNotExist(err) {
 		return nil, nil, nil
@@ -113,33 +105,32 @@ func readAPIKeys(fs durable.FS, file string) ([]apiKey, []byte, error) {
 	if err := d.Decode(&stored); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
-	keys, err := parseAPIKeys(stored.Keys)
-	if err != nil {
+	if err := checkAPIKeys(stored.Keys); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
-	return keys, data, nil
+	return stored.Keys, data, nil
 }
 
-func parseAPIKeys(list []APIKey) ([]apiKey, error) {
+func checkAPIKeys(list []APIKey) error {
 	if len(list) > maxAPIKeys {
-		return nil, fmt.Errorf("there are %d API keys, more than %d", len(list), maxAPIKeys)
+		return fmt.Errorf("there are %d API keys, more than %d", len(list), maxAPIKeys)
 	}
-	keys := make([]apiKey, len(list))
-	for i, k := range list {
+	for i := range list {
+		k := &list[i]
 		if k.ClientID == "" {
-			return nil, fmt.Errorf("API key %d has no client id", i+1)
+			return fmt.Errorf("API key %d has no client id", i+1)
 		}
 		if err := mtls.CheckCommonName(k.ClientID); err != nil {
-			return nil, fmt.Errorf("API key %d: its client id is not a name: %w", i+1, err)
+			return fmt.Errorf("API key %d: its client id is not a name: %w", i+1, err)
 		}
 		digits, ok := strings.CutPrefix(k.Hash, "sha256:")
 		sum, err := hex.DecodeString(digits)
 		if !ok || err != nil || len(sum) != sha256.Size {
-			return nil, fmt.Errorf("the API key of %s is not sha256: and 64 hexadecimal digits; never write the key itself into the file", k.ClientID)
+			return fmt.Errorf("the API key of %s is not sha256: and 64 hexadecimal digits; never write the key itself into the file", k.ClientID)
 		}
-		keys[i] = apiKey{k, [sha256.Size]byte(sum)}
+		k.sum = [sha256.Size]byte(sum)
 	}
-	return keys, nil
+	return nil
 }
 
 // apiKeys are the keys in a file, which is read again when it changes. If it cannot be used,
@@ -152,7 +143,7 @@ type apiKeys struct {
 	mu      sync.Mutex
 	at      time.Time
 	data    []byte
-	keys    []apiKey
+	keys    []APIKey
 	lastErr string
 	used    map[string]time.Time // by id: the use that was noted last
 
@@ -171,7 +162,7 @@ func openAPIKeys(fs durable.FS, file string, log *slog.Logger) (*apiKeys, error)
 }
 
 // current are the keys now.
-func (a *apiKeys) current(now time.Time) []apiKey {
+func (a *apiKeys) current(now time.Time) []APIKey {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.file == "" || now.Sub(a.at) < lookAtAPIKeys && !now.Before(a.at) {
@@ -194,32 +185,23 @@ func (a *apiKeys) current(now time.Time) []apiKey {
 	return a.keys
 }
 
-// errNoAPIKey says that a key is not known, or not from this address.
-var errNoAPIKey = errors.New("no such API key")
-
-// find is the entry of a key. It compares with every key, so that the time says nothing
-// about them.
-func (a *apiKeys) find(key string, addr netip.Addr, now time.Time) (APIKey, error) {
-	keys := a.current(now)
+// find is the entry of a key, if it is known and good for an address. It compares with every key, so
+// that the time says nothing about them.
+func (a *apiKeys) find(key string, addr netip.Addr, now time.Time) (found APIKey, ok bool) {
 	sum := sha256.Sum256([]byte(key))
-	found := -1
-	for i := range keys {
-		k := &keys[i]
+	for _, k := range a.current(now) {
 		if subtle.ConstantTimeCompare(sum[:], k.sum[:]) == 1 && (len(k.AllowedIPs) == 0 || contains(k.AllowedIPs, addr)) {
-			found = i
+			found, ok = k, true
 		}
 	}
-	if found < 0 {
-		return APIKey{}, errNoAPIKey
-	}
-	return keys[found].APIKey, nil
+	return found, ok
 }
 
 // keyed is the client whose API key a request shows.
 func (p *Proxy) keyed(key string, addr netip.Addr) (httpkit.Caller, error) {
 	now := p.cfg.Now()
-	k, err := p.apiKeys.find(key, addr, now)
-	if err != nil {
+	k, ok := p.apiKeys.find(key, addr, now)
+	if !ok {
 		return httpkit.Caller{}, httpkit.ErrNoIdentity
 	}
 	c, err := p.clientNamed(k.ClientID, httpkit.ByAPIKey, "")

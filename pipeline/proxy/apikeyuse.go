@@ -72,7 +72,7 @@ func (a *apiKeys) writeUses(ctx context.Context) {
 
 // writeUse changes the file, in which other proxies of the folder may have written. Keys that
 // were taken back are left out.
-func (a *apiKeys) writeUse(keys []apiKey, noted map[string]time.Time) error {
+func (a *apiKeys) writeUse(keys []APIKey, noted map[string]time.Time) error {
 	uses, err := APIKeyUses(a.fs, a.file)
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func (a *apiKeys) writeUse(keys []apiKey, noted map[string]time.Time) error {
 		uses[id] = at.UTC().Truncate(time.Second)
 	}
 	for id := range uses {
-		if !slices.ContainsFunc(keys, func(k apiKey) bool { return k.ID == id }) {
+		if !slices.ContainsFunc(keys, func(k APIKey) bool { return k.ID == id }) {
 			delete(uses, id)
 		}
 	}

@@ -3,6 +3,8 @@ package proxy
 import (
 	"net/http"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/sealmq/sealmq/api/proxyapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline"
@@ -13,7 +15,10 @@ func (p *Proxy) submitBatch(w http.ResponseWriter, r *http.Request) {
 	c, now, err := p.admit(w, r)
 	var list []message
 	if err == nil {
-		list, err = p.readBatch(r)
+		err = p.readBody(r, func(d *jsontext.Decoder) (err error) {
+			list, err = decodeBatch(d)
+			return err
+		})
 	}
 	if err == nil && len(list) > 1 {
 		q := p.limiter.Take(c.ID, len(list)-1, now)
@@ -58,17 +63,6 @@ func (p *Proxy) submitBatch(w http.ResponseWriter, r *http.Request) {
 		p.place(&out, items, places, results)
 	}
 	httpkit.WriteJSON(w, http.StatusOK, out)
-}
-
-func (p *Proxy) readBatch(r *http.Request) ([]message, error) {
-	b := p.buffers.Get().(*buffer)
-	defer p.release(b)
-	body, err := httpkit.ReadBody(r, b.body)
-	b.body = body
-	if err != nil {
-		return nil, bodyError(err)
-	}
-	return decodeBatch(b.reset(body))
 }
 
 // failure is the error for all of a batch, if the queue did not answer for any of it.

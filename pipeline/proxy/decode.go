@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"time"
@@ -67,7 +68,7 @@ func atEnd(d *jsontext.Decoder) error {
 	if d.PeekKind() != 0 {
 		return httpkit.Invalid(httpkit.Field{Type: "json_invalid", Loc: []any{"body", d.InputOffset()}, Msg: "Something follows the JSON value"})
 	}
-	if _, err := d.ReadToken(); !isEOF(err) {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return httpkit.JSONError(d, err)
 	}
 	return nil
@@ -113,8 +114,8 @@ func decodeList(d *jsontext.Decoder) (list []message, err error) {
 		}
 		return nil, httpkit.Invalid(httpkit.Field{Type: "list_type", Loc: loc, Msg: "Input should be a list"})
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return nil, httpkit.JSONError(d, err)
+	if err := readToken(d); err != nil {
+		return nil, err
 	}
 	for d.PeekKind() != ']' {
 		if len(list) == pipeline.MaxBatch {
@@ -125,10 +126,7 @@ func decodeList(d *jsontext.Decoder) (list []message, err error) {
 			return nil, err
 		}
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return nil, httpkit.JSONError(d, err)
-	}
-	return list, nil
+	return list, readToken(d)
 }
 
 // notAnObject is the error for a value of another kind, or for no JSON.
@@ -142,8 +140,8 @@ func notAnObject(d *jsontext.Decoder, loc []any) error {
 // members calls f for each member of an object that comes next; f reads its value. The name
 // is good until then.
 func members(d *jsontext.Decoder, f func(name []byte) error) error {
-	if _, err := d.ReadToken(); err != nil {
-		return httpkit.JSONError(d, err)
+	if err := readToken(d); err != nil {
+		return err
 	}
 	for d.PeekKind() != '}' {
 		v, err := d.ReadValue()
@@ -160,10 +158,7 @@ func members(d *jsontext.Decoder, f func(name []byte) error) error {
 			return err
 		}
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return httpkit.JSONError(d, err)
-	}
-	return nil
+	return readToken(d)
 }
 
 // skip reads over a value that nobody uses, which must not be nested too deep either.
@@ -178,17 +173,22 @@ func skip(d *jsontext.Decoder, bad func(msg string) error) error {
 	return nil
 }
 
+// notAnObject is notAnObject for a value of a message, the rest of which is still looked at.
+func (m *message) notAnObject(d *jsontext.Decoder, loc ...any) error {
+	if _, err := d.ReadValue(); err != nil {
+		return httpkit.JSONError(d, err)
+	}
+	m.refuse("dict_type", "Input should be an object", loc...)
+	return nil
+}
+
 // decode reads the object of one message.
 func (m *message) decode(d *jsontext.Decoder) error {
 	if d.PeekKind() != '{' {
 		if len(m.loc) == 1 {
 			return notAnObject(d, m.loc)
 		}
-		if _, err := d.ReadValue(); err != nil {
-			return httpkit.JSONError(d, err)
-		}
-		m.refuse("dict_type", "Input should be an object")
-		return nil
+		return m.notAnObject(d)
 	}
 	return members(d, func(name []byte) error {
 		switch string(name) {
@@ -212,7 +212,7 @@ func (m *message) decode(d *jsontext.Decoder) error {
 func (m *message) decodeKey(d *jsontext.Decoder) error {
 	switch d.PeekKind() {
 	case 'n':
-		return null(d)
+		return readToken(d)
 	case '"':
 		if err := m.text(d, &m.key, "message_id"); err != nil {
 			return err
@@ -225,8 +225,8 @@ func (m *message) decodeKey(d *jsontext.Decoder) error {
 	return m.text(d, &m.key, "message_id") // which refuses it
 }
 
-// null reads a null.
-func null(d *jsontext.Decoder) error {
+// readToken reads over a token, such as a null.
+func readToken(d *jsontext.Decoder) error {
 	if _, err := d.ReadToken(); err != nil {
 		return httpkit.JSONError(d, err)
 	}
@@ -274,14 +274,10 @@ func checkKey(key string) string {
 func (m *message) decodeMetadata(d *jsontext.Decoder) error {
 	switch d.PeekKind() {
 	case 'n':
-		return null(d)
+		return readToken(d)
 	case '{':
 	default:
-		if _, err := d.ReadValue(); err != nil {
-			return httpkit.JSONError(d, err)
-		}
-		m.refuse("dict_type", "Input should be an object", "metadata")
-		return nil
+		return m.notAnObject(d, "metadata")
 	}
 	m.metadata = true
 	size, keys := 2, 0
@@ -294,7 +290,7 @@ func (m *message) decodeMetadata(d *jsontext.Decoder) error {
 			return m.text(d, &m.clientTimestamp, "metadata", name)
 		case "domain":
 			if d.PeekKind() == 'n' {
-				return null(d)
+				return readToken(d)
 			}
 			m.hasDomain = true
 			return m.text(d, &m.domain, "metadata", name)
@@ -393,8 +389,7 @@ func (m *message) refused(name string) bool {
 }
 
 func (m *message) note(err error, loc ...any) {
-	var e *pipeline.FieldError
-	if err != nil && errors.As(err, &e) {
+	if e, ok := errors.AsType[*pipeline.FieldError](err); ok {
 		m.refuse(e.Type, e.Reason, loc...)
 	}
 }

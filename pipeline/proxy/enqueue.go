@@ -176,18 +176,20 @@ const countsAge = time.Second
 // position is where a message that was just enqueued stands. Nobody waits for a new reading.
 func (c *counts) position(n int) int64 {
 	added := c.added.Add(int64(n))
-	if c.stale() && c.asking.CompareAndSwap(false, true) {
-		go func() {
-			defer c.asking.Store(false)
-			c.read()
-		}()
+	if c.stale() && !c.asking.Load() {
+		go c.read()
 	}
 	return c.ready.Load() + added
 }
 
 func (c *counts) stale() bool { return c.now().UnixNano()-c.at.Load() > int64(countsAge) }
 
+// read asks the queue, unless somebody else does, or did just now.
 func (c *counts) read() {
+	if !c.stale() || !c.asking.CompareAndSwap(false, true) {
+		return
+	}
+	defer c.asking.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), countsAge)
 	defer cancel()
 	if n, err := c.queue.Counts(ctx); err == nil {
@@ -199,9 +201,6 @@ func (c *counts) read() {
 
 // current is for a scrape: at most countsAge old.
 func (c *counts) current() float64 {
-	if c.stale() && c.asking.CompareAndSwap(false, true) {
-		c.read()
-		c.asking.Store(false)
-	}
+	c.read()
 	return float64(c.ready.Load())
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/sealmq/sealmq/internal/httpkit"
 )
@@ -21,8 +22,8 @@ var (
 func newMetrics(p *Proxy) *metrics {
 	reg := p.cfg.Registry
 	m := &metrics{
-		enqueued:      counter(reg, "proxy_messages_enqueued_total", "Messages that the queue has stored."),
-		rateLimited:   counter(reg, "proxy_rate_limited_total", "Requests over a client's rate limit."),
+		enqueued:      promauto.With(reg).NewCounter(prometheus.CounterOpts{Name: "proxy_messages_enqueued_total", Help: "Messages that the queue has stored."}),
+		rateLimited:   promauto.With(reg).NewCounter(prometheus.CounterOpts{Name: "proxy_rate_limited_total", Help: "Requests over a client's rate limit."}),
 		failed:        counters(reg, "proxy_messages_failed_total", "Submissions that were not accepted, by reason.", "reason", failures),
 		validations:   counters(reg, "proxy_certificate_validations_total", "Looks at who makes a request, by result.", "result", results),
 		registrations: counters(reg, "proxy_registrations_total", "Messages told to the main server, by result.", "result", outcomes),
@@ -35,17 +36,10 @@ func newMetrics(p *Proxy) *metrics {
 	return m
 }
 
-func counter(reg *prometheus.Registry, name, help string) prometheus.Counter {
-	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-	reg.MustRegister(c)
-	return c
-}
-
 // counters makes one counter for each value of a label, so that all start at 0 and no other
 // value appears.
 func counters(reg *prometheus.Registry, name, help, label string, values []string) map[string]prometheus.Counter {
-	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
-	reg.MustRegister(vec)
+	vec := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	m := make(map[string]prometheus.Counter)
 	for _, v := range values {
 		m[v] = vec.WithLabelValues(v)

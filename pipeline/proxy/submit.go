@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -13,8 +12,6 @@ import (
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline"
 )
-
-func isEOF(err error) bool { return errors.Is(err, io.EOF) }
 
 // submit answers POST /submit and its aliases.
 func (p *Proxy) submit(w http.ResponseWriter, r *http.Request) {
@@ -79,14 +76,7 @@ func (p *Proxy) admit(w http.ResponseWriter, r *http.Request) (httpkit.Caller, t
 
 // readMessage reads and checks a body with one message.
 func (p *Proxy) readMessage(r *http.Request, m *message) error {
-	b := p.buffers.Get().(*buffer)
-	defer p.release(b)
-	body, err := httpkit.ReadBody(r, b.body)
-	b.body = body
-	if err != nil {
-		return bodyError(err)
-	}
-	if err := decodeMessage(b.reset(body), m); err != nil {
+	if err := p.readBody(r, func(d *jsontext.Decoder) error { return decodeMessage(d, m) }); err != nil {
 		return err
 	}
 	if err := m.takeHeaderKey(r); err != nil {
@@ -98,11 +88,21 @@ func (p *Proxy) readMessage(r *http.Request, m *message) error {
 	return nil
 }
 
-func (p *Proxy) release(b *buffer) {
-	b.reset(nil)
-	if cap(b.body) <= maxKeptBody {
-		p.buffers.Put(b)
+// readBody has the body of a request decoded. What decode keeps of it, it copies.
+func (p *Proxy) readBody(r *http.Request, decode func(*jsontext.Decoder) error) error {
+	b := p.buffers.Get().(*buffer)
+	defer func() {
+		b.reset(nil)
+		if cap(b.body) <= maxKeptBody {
+			p.buffers.Put(b)
+		}
+	}()
+	body, err := httpkit.ReadBody(r, b.body)
+	b.body = body
+	if err != nil {
+		return bodyError(err)
 	}
+	return decode(b.reset(body))
 }
 
 // bodyError is the error for a body that did not arrive: its client has gone or is slow.
