@@ -98,8 +98,8 @@ func rowOf(authority *ca.Authority, revoked *trust.RevocationList, c records.Cli
 	return c, nil
 }
 
-// SyncCertificates adds the rows of certificates that were issued through the API while the
-// database was away, and marks those as revoked that are. It returns how many rows it has
+// SyncCertificates adds the rows of certificates that the main server issued while the database
+// was away, and marks those as revoked that are. It returns how many rows it has
 // changed. It reads all of them: the caller calls it at the start, and when Service.RowsMissing
 // says so.
 func SyncCertificates(ctx context.Context, store *records.Store, authority *ca.Authority, revoked *trust.RevocationList) (changed int, err error) {
@@ -123,7 +123,7 @@ func SyncCertificates(ctx context.Context, store *records.Store, authority *ca.A
 	for _, c := range history {
 		was, known := status[c.Fingerprint]
 		now, entry := authority.StatusOf(c, revoked)
-		add, revoke := !known && c.Source == ca.SourceAPI, now == ca.Revoked && was != string(ca.Revoked)
+		add, revoke := !known && throughAPI(c.Source), now == ca.Revoked && was != string(ca.Revoked)
 		if add {
 			if err := addRows(ctx, store, authority, revoked, c); err != nil {
 				return changed, err
@@ -139,6 +139,12 @@ func SyncCertificates(ctx context.Context, store *records.Store, authority *ca.A
 		}
 	}
 	return changed, nil
+}
+
+// throughAPI reports whether the main server issued what has this source. Commands have no
+// database.
+func throughAPI(s ca.Source) bool {
+	return s == ca.SourceAPI || s == ca.SourceToken || s == ca.SourceRenewal
 }
 
 // addRows adds the row of a certificate, and that of its client if there is none.
@@ -159,7 +165,7 @@ func addRows(ctx context.Context, store *records.Store, authority *ca.Authority,
 		subject.OrganizationalUnit = []string{c.Domain}
 	}
 	_, err = store.AddCertificate(ctx, records.Certificate{Client: c.Name, Serial: c.Serial, Fingerprint: c.Fingerprint, Subject: subject.String(),
-		Role: string(c.Role), NotBefore: c.NotBefore, NotAfter: c.NotAfter, Source: string(c.Source)})
+		Role: string(c.Role), NotBefore: c.NotBefore, NotAfter: c.NotAfter, Source: string(ca.SourceAPI)})
 	return err
 }
 

@@ -106,12 +106,16 @@ func TestSyncCertificates(t *testing.T) {
 		_, err := s.authority.Issue(ca.Request{Name: name, Source: ca.SourceAPI, Domain: "shop"})
 		s.must(err)
 	}
+	for name, source := range map[string]ca.Source{"enrolled": ca.SourceToken, "renewed": ca.SourceRenewal, "signed": ca.SourceCSR} {
+		_, err := s.authority.Issue(ca.Request{Name: name, Source: source})
+		s.must(err)
+	}
 	for _, name := range []string{"acme-03", "acme-04"} {
 		_, err := s.authority.Revoke(ca.Revocation{Name: name, Reason: "lost"})
 		s.must(err)
 	}
 	s.revoked.Refresh()
-	for _, want := range []int{3, 0} {
+	for _, want := range []int{5, 0} {
 		if n, err := mainserver.SyncCertificates(t.Context(), s.store, s.authority, s.revoked); err != nil || n != want {
 			t.Errorf("%d rows were changed, want %d; error %v", n, want, err)
 		}
@@ -122,8 +126,13 @@ func TestSyncCertificates(t *testing.T) {
 	for _, c := range list {
 		got[c.Client] = c.Status
 	}
-	if want := map[string]string{"acme-01": "active", "acme-02": "active", "acme-03": "revoked", "acme-04": "revoked"}; !maps.Equal(got, want) {
+	if want := map[string]string{"acme-01": "active", "acme-02": "active", "acme-03": "revoked", "acme-04": "revoked", "enrolled": "active", "renewed": "active"}; !maps.Equal(got, want) {
 		t.Errorf("the rows are %v, want %v", got, want)
+	}
+	for _, name := range []string{"enrolled", "renewed"} {
+		if c, err := s.store.Client(t.Context(), name); err != nil || c.Status != records.Active {
+			t.Errorf("%+v, error %v", c, err)
+		}
 	}
 	if c, err := s.store.Client(t.Context(), "acme-04"); err != nil || c.Status != records.Revoked || c.Domain != "shop" {
 		t.Errorf("%+v, error %v", c, err)
