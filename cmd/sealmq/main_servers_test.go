@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
 )
@@ -97,9 +98,11 @@ func mainServersOfOneDatabase(t *testing.T) (one, two *rolesWorld) {
 
 // TestMainServersChangeUnderAPortal: two main servers share a database, and their clocks differ by
 // six minutes. A portal, and a program, may change between them with every request: logins,
-// confirmations and tokens of one are good at the other, and both know the same certificates.
+// confirmations and tokens of one are good at the other, and both know the same certificates and
+// minutes.
 func TestMainServersChangeUnderAPortal(t *testing.T) {
 	t.Parallel()
+	began := time.Now()
 	one, two := mainServersOfOneDatabase(t)
 	for w, by := range map[*rolesWorld]time.Duration{one: 3 * time.Minute, two: -3 * time.Minute} {
 		err := w.MoveClock(pipelineproc.Main, by, 0)
@@ -186,6 +189,17 @@ func TestMainServersChangeUnderAPortal(t *testing.T) {
 			t.Errorf("the stream of events: %d %s %v", resp.StatusCode, line, err)
 		}
 		resp.Body.Close()
+	}
+
+	// What has happened is shown in the minute in which it has, by the clock of the database.
+	for _, server := range []string{first, second} {
+		var history mainapi.History
+		if err := json.Unmarshal([]byte(call(http.StatusOK, "GET", server+"/api/v1/overview/history?hours=1", session, "")), &history); err != nil {
+			t.Fatal(err)
+		}
+		if len(history.Minutes) == 0 || history.Minutes[0].At.Before(began.Add(-time.Minute)) || history.Minutes[len(history.Minutes)-1].At.Before(time.Now().Add(-2*time.Minute)) {
+			t.Errorf("the test began at %v; the minutes are %+v", began.UTC(), history.Minutes)
+		}
 	}
 
 	// What is confirmed at one main server may be done at the other, and both know of it.

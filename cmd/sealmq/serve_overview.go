@@ -37,7 +37,7 @@ func (n *node) self() mainclient.Self {
 // components are in its own process.
 func (n *node) openHistory() {
 	p := &n.pipeline
-	p.history = mainserver.NewHistory(p.store, p.queue, nil, n.log)
+	p.history = mainserver.NewHistory(p.store, p.queue, p.store.Now, n.log)
 	self := n.self()
 	for _, role := range self.Roles {
 		p.service.Here(mainserver.Component{Role: mainserver.ComponentRole(role), Name: self.Name, Version: self.Version, Host: self.Host, Since: self.Started})

@@ -298,7 +298,7 @@ func (n *node) openMainListener() error {
 	}
 	n.pipeline.queue = queue
 	n.openHistory()
-	n.pipeline.refused = mainserver.NewRefused(n.pipeline.store, n.auditSink("main"), nil)
+	n.pipeline.refused = mainserver.NewRefused(n.pipeline.store, n.auditSink("main"), n.pipeline.store.Now)
 	if n.pipeline.store.Shared() {
 		n.pipeline.sharing = mainserver.NewSharing(n.pipeline.store, n.authority, n.revoked)
 	}

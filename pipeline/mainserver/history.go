@@ -48,11 +48,9 @@ type History struct {
 	counts  *pipeline.Counts // of the last look; nil if the queue did not answer
 }
 
-// NewHistory returns a history that counts from now on. now may be nil, and so may log.
+// NewHistory returns a history that counts from now on. now must be the clock of the service that
+// shows it. log may be nil.
 func NewHistory(store HistoryRecords, queue pipeline.Queue, now func() time.Time, log *slog.Logger) *History {
-	if now == nil {
-		now = time.Now
-	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}

@@ -21,11 +21,8 @@ type Refused struct {
 	room  denials
 }
 
-// NewRefused returns a Refused. sink and now may be nil.
+// NewRefused returns a Refused. now must be the clock of the service. sink may be nil.
 func NewRefused(store *records.Store, sink audit.Sink, now func() time.Time) *Refused {
-	if now == nil {
-		now = time.Now
-	}
 	return &Refused{store: store, sink: sink, now: now}
 }
 
