@@ -314,7 +314,7 @@ func (n *node) openMainListener() error {
 		return n.liveConnections(ctx, client, router)
 	}
 	router, err = mainserver.NewHandler(mainserver.HandlerConfig{Service: n.pipeline.service, Store: n.pipeline.store, Accounts: n.pipeline.accounts, SendReset: sendReset, Queue: queue, Broker: n.pipeline.broker,
-		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Address: n.cfg.mainAddress(), RenewFor: n.cfg.CA.RenewFor, Disk: n.diskSpace, Audit: n.auditSink("main"),
+		Authority: n.authority, Revocations: n.revoked, Identifier: n.revoked.Identifier(), Roots: func() []*x509.Certificate { return authorities(n.files.CA) }, Certificate: n.chainOf(sealmq.RoleServer), Live: live, History: n.pipeline.history, Address: n.cfg.mainAddress(), RenewFor: n.cfg.CA.RenewFor, Disk: n.diskSpace, Audit: n.auditSink("main"),
 		Refused: n.pipeline.refused, Sharing: n.pipeline.sharing, HandshakeFailed: n.refusedAt("main"),
 		AuditChain: func() (auditfile.Chain, error) { return auditfile.Verify(n.auditPath()) },
 		LogLevel:   levelOfLogs{n}, Backups: n.backups,

@@ -257,8 +257,12 @@ func (h *handler) chains(certs []*x509.Certificate, now time.Time) ([][]*x509.Ce
 	if now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
 		now = leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
 	}
-	roots, intermediates := mtls.Pool(h.cfg.Roots...), mtls.Pool(certs[1:]...)
-	roots.AddCert(h.cfg.Authority.Root())
+	roots, intermediates := mtls.Pool(h.cfg.Authority.Root()), mtls.Pool(certs[1:]...)
+	if h.cfg.Roots != nil {
+		for _, c := range h.cfg.Roots() {
+			roots.AddCert(c)
+		}
+	}
 	if c := h.cfg.Authority.Intermediate(); c != nil {
 		intermediates.AddCert(c)
 	}

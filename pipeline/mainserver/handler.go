@@ -52,8 +52,8 @@ type HandlerConfig struct {
 	// Identifier says who a caller is (default: roles below the root of Authority, and the peers
 	// that Revocations lets in).
 	Identifier *mtls.Identifier
-	// Roots are the accepted authorities besides Authority.
-	Roots []*x509.Certificate
+	// Roots are the accepted authorities, as they are at the time. Nil is the one of Authority.
+	Roots func() []*x509.Certificate
 	// Address is where machines reach this main server, https://host:port, for enrolment tokens
 	// that name no other. It may be empty.
 	Address string
