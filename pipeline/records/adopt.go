@@ -226,19 +226,12 @@ func (a *Adoption) has(table string) bool {
 }
 
 // triggers are those of the old tables. They would fire at changes that are ours.
-func (a *Adoption) triggers(ctx context.Context) (list []string, err error) {
+func (a *Adoption) triggers(ctx context.Context) ([]string, error) {
 	var names []any
 	for _, t := range a.tables {
 		names = append(names, t.name)
 	}
-	err = each(ctx, a.db, "SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = DATABASE() AND event_object_table IN ("+marks(len(names))+") ORDER BY 1",
-		names, func(rows *sql.Rows) error {
-			var name string
-			err := rows.Scan(&name)
-			list = append(list, name)
-			return err
-		})
-	return list, err
+	return values[string](ctx, a.db, "SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = DATABASE() AND event_object_table IN ("+marks(len(names))+") ORDER BY 1", names...)
 }
 
 // count makes the counts that pages show, notes the keys, and notes that it was done.

@@ -180,10 +180,7 @@ func (a *Adoption) plan(ctx context.Context, p *AdoptionPlan) error {
 // misfits looks for what a column of ours does not allow.
 func (a *Adoption) misfits(ctx context.Context, t *oldTable, problem func(string, int64)) error {
 	for _, c := range t.columns {
-		if !strings.Contains(c.definition, "NOT NULL") || strings.HasPrefix(c.definition, "ENUM") {
-			continue
-		}
-		if !slices.Contains(t.has, c.name) {
+		if !strings.Contains(c.definition, "NOT NULL") || strings.HasPrefix(c.definition, "ENUM") || !slices.Contains(t.has, c.name) {
 			continue
 		}
 		n, err := a.number(ctx, "SELECT COUNT(*) FROM "+t.name+" WHERE "+c.name+" IS NULL")
@@ -192,18 +189,14 @@ func (a *Adoption) misfits(ctx context.Context, t *oldTable, problem func(string
 		}
 		problem("rows of "+t.name+" without a value in "+c.name, n)
 	}
-	return each(ctx, a.db, `SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? AND is_nullable = 'NO' AND column_default IS NULL
-		AND extra NOT LIKE '%auto_increment%' AND extra NOT LIKE '%GENERATED%'`, []any{t.name}, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		for _, c := range t.columns {
-			if c.name == name {
-				return err
-			}
+	names, err := values[string](ctx, a.db, `SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? AND is_nullable = 'NO' AND column_default IS NULL
+		AND extra NOT LIKE '%auto_increment%' AND extra NOT LIKE '%GENERATED%'`, t.name)
+	for _, name := range names {
+		if !slices.ContainsFunc(t.columns, func(c column) bool { return c.name == name }) {
+			problem("column "+t.name+"."+name+" needs a value that new rows do not have; give it a default", 1)
 		}
-		problem("column "+t.name+"."+name+" needs a value that new rows do not have; give it a default", 1)
-		return err
-	})
+	}
+	return err
 }
 
 func (a *Adoption) number(ctx context.Context, query string) (n int64, err error) {

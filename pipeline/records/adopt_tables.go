@@ -74,23 +74,12 @@ func oldTables(ctx context.Context, db *sql.DB) (list []*oldTable, err error) {
 		if err != nil {
 			return nil, err
 		}
-		err = each(ctx, db, "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position", []any{t.name},
-			func(rows *sql.Rows) error {
-				var c string
-				err := rows.Scan(&c)
-				t.has = append(t.has, c)
-				return err
-			})
+		t.has, err = values[string](ctx, db, "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position", t.name)
 		if err != nil {
 			return nil, err
 		}
-		err = each(ctx, db, `SELECT index_name, COALESCE(GROUP_CONCAT(column_name ORDER BY seq_in_index), ''), MIN(non_unique) = 0 FROM information_schema.statistics
-			WHERE table_schema = DATABASE() AND table_name = ? AND index_name <> 'PRIMARY' GROUP BY index_name ORDER BY index_name`, []any{t.name}, func(rows *sql.Rows) error {
-			var i index
-			err := rows.Scan(&i.name, &i.columns, &i.unique)
-			t.hasIndexes = append(t.hasIndexes, i)
-			return err
-		})
+		t.hasIndexes, err = all(ctx, db, func(i *index) []any { return []any{&i.name, &i.columns, &i.unique} }, `SELECT index_name, COALESCE(GROUP_CONCAT(column_name ORDER BY seq_in_index), ''), MIN(non_unique) = 0 FROM information_schema.statistics
+			WHERE table_schema = DATABASE() AND table_name = ? AND index_name <> 'PRIMARY' GROUP BY index_name ORDER BY index_name`, t.name)
 		if err != nil {
 			return nil, err
 		}
@@ -146,15 +135,9 @@ func (t *oldTable) alter() string {
 }
 
 // foreignKeys are the names of a table's foreign keys.
-func foreignKeys(ctx context.Context, db *sql.DB, table string) (names []string, err error) {
-	err = each(ctx, db, `SELECT constraint_name FROM information_schema.table_constraints WHERE table_schema = DATABASE() AND table_name = ? AND constraint_type = 'FOREIGN KEY'
-		ORDER BY constraint_name`, []any{table}, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		names = append(names, name)
-		return err
-	})
-	return names, err
+func foreignKeys(ctx context.Context, db *sql.DB, table string) ([]string, error) {
+	return values[string](ctx, db, `SELECT constraint_name FROM information_schema.table_constraints WHERE table_schema = DATABASE() AND table_name = ? AND constraint_type = 'FOREIGN KEY'
+		ORDER BY constraint_name`, table)
 }
 
 // quoteName quotes a name of another program for a statement.

@@ -2,7 +2,6 @@ package records
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"time"
 )
@@ -35,14 +34,11 @@ type Attempt struct {
 
 // Attempts returns what is kept of a message's failed attempts, in their order: the first ten
 // and the last forty.
-func (s *Store) Attempts(ctx context.Context, rowID int64) (list []Attempt, err error) {
-	err = each(ctx, s.read, "SELECT at, attempt, event, error_message, worker_id FROM message_attempts WHERE message = ? ORDER BY at, attempt LIMIT ?",
-		[]any{rowID, keepFirst + keepLast}, func(rows *sql.Rows) error {
-			var a Attempt
-			err := rows.Scan(moment{&a.At}, &a.Number, &a.Event, text{&a.Error}, text{&a.Worker})
-			list = append(list, a)
-			return err
-		})
+func (s *Store) Attempts(ctx context.Context, rowID int64) ([]Attempt, error) {
+	list, err := all(ctx, s.read, func(a *Attempt) []any {
+		return []any{moment{&a.At}, &a.Number, &a.Event, text{&a.Error}, text{&a.Worker}}
+	},
+		"SELECT at, attempt, event, error_message, worker_id FROM message_attempts WHERE message = ? ORDER BY at, attempt LIMIT ?", rowID, keepFirst+keepLast)
 	return list, s.d.coded("read the attempts of a message", err)
 }
 
@@ -94,13 +90,9 @@ func (g *group) addAttempts() error {
 	}
 	var long []int64
 	err := lists(ids, func(marks string, piece []any, _ int) error {
-		query := "SELECT message FROM message_attempts WHERE message IN " + marks + " GROUP BY message HAVING COUNT(*) > ?"
-		return g.each(query, append(piece, keepFirst+keepLast), func(rows *sql.Rows) error {
-			var id int64
-			err := rows.Scan(&id)
-			long = append(long, id)
-			return err
-		})
+		part, err := values[int64](g.ctx, g.tx, "SELECT message FROM message_attempts WHERE message IN "+marks+" GROUP BY message HAVING COUNT(*) > ?", append(piece, keepFirst+keepLast)...)
+		long = append(long, part...)
+		return err
 	})
 	for _, id := range long {
 		err = errors.Join(err, g.shorten(id))
@@ -110,13 +102,7 @@ func (g *group) addAttempts() error {
 
 // shorten removes the attempts of a message between the first and the last ones.
 func (g *group) shorten(id int64) error {
-	var times []time.Time
-	err := g.each("SELECT at FROM message_attempts WHERE message = ? ORDER BY at, attempt", []any{id}, func(rows *sql.Rows) error {
-		var at time.Time
-		err := rows.Scan(moment{&at})
-		times = append(times, at)
-		return err
-	})
+	times, err := all(g.ctx, g.tx, func(at *time.Time) []any { return []any{moment{at}} }, "SELECT at FROM message_attempts WHERE message = ? ORDER BY at, attempt", id)
 	if err != nil || len(times) <= keepFirst+keepLast {
 		return err
 	}

@@ -136,7 +136,7 @@ type AuditFilter struct {
 
 // Audit lists events, the last stored first. The list goes on behind the last id if it has
 // as many entries as the limit.
-func (s *Store) Audit(ctx context.Context, f AuditFilter) (list []AuditEvent, err error) {
+func (s *Store) Audit(ctx context.Context, f AuditFilter) ([]AuditEvent, error) {
 	if f.Limit == 0 {
 		f.Limit = DefaultLimit
 	}
@@ -169,18 +169,9 @@ func (s *Store) Audit(ctx context.Context, f AuditFilter) (list []AuditEvent, er
 		f.Before = 1 << 62
 	}
 	w.and("id < ?", f.Before)
-	err = each(ctx, s.read, "SELECT id, event_type, user_id, client_id, ip_address, event_data, severity, created_at FROM audit_log WHERE "+
-		strings.Join(w.where, " AND ")+" ORDER BY id DESC LIMIT ?", append(w.args, f.Limit), func(rows *sql.Rows) error {
-		var e AuditEvent
-		var user sql.NullInt64
-		var data string
-		err := rows.Scan(&e.ID, &e.Type, &user, text{&e.Client}, text{&e.IP}, text{&data}, &e.Severity, moment{&e.At})
-		e.User = user.Int64
-		if data != "" {
-			e.Data = json.RawMessage(data)
-		}
-		list = append(list, e)
-		return err
-	})
+	list, err := all(ctx, s.read, func(e *AuditEvent) []any {
+		return []any{&e.ID, &e.Type, &e.User, text{&e.Client}, text{&e.IP}, (*[]byte)(&e.Data), &e.Severity, moment{&e.At}}
+	}, "SELECT id, event_type, COALESCE(user_id, 0), client_id, ip_address, event_data, severity, created_at FROM audit_log WHERE "+
+		strings.Join(w.where, " AND ")+" ORDER BY id DESC LIMIT ?", append(w.args, f.Limit)...)
 	return list, s.d.coded("read the audit log", err)
 }

@@ -19,7 +19,6 @@ type Certificate struct {
 	NotBefore, NotAfter time.Time
 	RevokedAt           time.Time
 	Reason              string
-	IssuedBy            int64  // the user; 0 is none
 	Source              string // api, cli or seen
 	CreatedAt           time.Time
 }
@@ -43,10 +42,6 @@ func (s *Store) AddCertificate(ctx context.Context, c Certificate) (added bool, 
 	case !storable(c.NotBefore) || !storable(c.NotAfter):
 		return false, invalid("a time is out of range")
 	}
-	user := any(nil)
-	if c.IssuedBy != 0 {
-		user = c.IssuedBy
-	}
 	err = s.transact(ctx, "store a certificate", func(tx *sql.Tx) error {
 		added = true
 		err := each(ctx, tx, "SELECT id FROM certificates WHERE fingerprint = ?", []any{c.Fingerprint}, func(*sql.Rows) error {
@@ -56,9 +51,9 @@ func (s *Store) AddCertificate(ctx context.Context, c Certificate) (added bool, 
 		if err != nil || !added {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO certificates (client_id, serial, fingerprint, subject, role, status, not_before, not_after, issued_by, source, created_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			c.Client, c.Serial, c.Fingerprint, cleanError(c.Subject), c.Role, c.Status, s.d.stamp(c.NotBefore), s.d.stamp(c.NotAfter), user, c.Source, s.d.stamp(s.now()))
+		_, err = tx.ExecContext(ctx, `INSERT INTO certificates (client_id, serial, fingerprint, subject, role, status, not_before, not_after, source, created_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			c.Client, c.Serial, c.Fingerprint, cleanError(c.Subject), c.Role, c.Status, s.d.stamp(c.NotBefore), s.d.stamp(c.NotAfter), c.Source, s.d.stamp(s.now()))
 		if err != nil {
 			return err
 		}
@@ -90,7 +85,7 @@ func (s *Store) RevokeCertificate(ctx context.Context, fingerprint, why string) 
 
 // Certificates lists a client's certificates, or everybody's, the newest first. before is the
 // RowID behind which the list goes on, or 0.
-func (s *Store) Certificates(ctx context.Context, client string, before int64, limit int) (list []Certificate, err error) {
+func (s *Store) Certificates(ctx context.Context, client string, before int64, limit int) ([]Certificate, error) {
 	if limit < 1 || limit > MaxLimit {
 		return nil, invalid("limit is not between 1 and 500")
 	}
@@ -104,15 +99,10 @@ func (s *Store) Certificates(ctx context.Context, client string, before int64, l
 		}
 		w.and("client_id = ?", client)
 	}
-	err = each(ctx, s.read, `SELECT id, client_id, serial, fingerprint, subject, role, status, not_before, not_after, revoked_at, revocation_reason, issued_by, source, created_at
-		FROM certificates WHERE `+strings.Join(w.where, " AND ")+" ORDER BY id DESC LIMIT ?", append(w.args, limit), func(rows *sql.Rows) error {
-		var c Certificate
-		var user sql.NullInt64
-		err := rows.Scan(&c.RowID, &c.Client, &c.Serial, &c.Fingerprint, &c.Subject, &c.Role, &c.Status, moment{&c.NotBefore}, moment{&c.NotAfter},
-			moment{&c.RevokedAt}, text{&c.Reason}, &user, &c.Source, moment{&c.CreatedAt})
-		c.IssuedBy = user.Int64
-		list = append(list, c)
-		return err
-	})
+	list, err := all(ctx, s.read, func(c *Certificate) []any {
+		return []any{&c.RowID, &c.Client, &c.Serial, &c.Fingerprint, &c.Subject, &c.Role, &c.Status, moment{&c.NotBefore}, moment{&c.NotAfter},
+			moment{&c.RevokedAt}, text{&c.Reason}, &c.Source, moment{&c.CreatedAt}}
+	}, `SELECT id, client_id, serial, fingerprint, subject, role, status, not_before, not_after, revoked_at, revocation_reason, source, created_at
+		FROM certificates WHERE `+strings.Join(w.where, " AND ")+" ORDER BY id DESC LIMIT ?", append(w.args, limit)...)
 	return list, s.d.coded("read certificates", err)
 }

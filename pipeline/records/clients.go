@@ -178,7 +178,7 @@ type ClientFilter struct {
 	After  string // continue behind this name
 }
 
-const clientColumns = "SELECT id, client_id, cert_fingerprint, domain, status, issued_at, expires_at, revoked_at, revocation_reason, created_at, updated_at FROM clients WHERE "
+const clientColumns = "SELECT id, client_id, CASE WHEN cert_fingerprint LIKE '" + unbound + "%' THEN '' ELSE cert_fingerprint END, domain, status, issued_at, expires_at, revoked_at, revocation_reason, created_at, updated_at FROM clients WHERE "
 
 // Clients lists clients in the order of their names. The list goes on behind the last name if
 // it has as many entries as the limit.
@@ -231,17 +231,11 @@ func (s *Store) Client(ctx context.Context, name string) (Client, error) {
 	return list[0], nil
 }
 
-func (s *Store) readClients(ctx context.Context, where string, args ...any) (list []Client, err error) {
-	err = each(ctx, s.read, clientColumns+where, args, func(rows *sql.Rows) error {
-		var c Client
-		err := rows.Scan(&c.RowID, &c.Name, &c.Fingerprint, &c.Domain, &c.Status, moment{&c.IssuedAt}, moment{&c.ExpiresAt}, moment{&c.RevokedAt},
-			text{&c.Reason}, moment{&c.CreatedAt}, moment{&c.UpdatedAt})
-		if strings.HasPrefix(c.Fingerprint, unbound) {
-			c.Fingerprint = ""
-		}
-		list = append(list, c)
-		return err
-	})
+func (s *Store) readClients(ctx context.Context, where string, args ...any) ([]Client, error) {
+	list, err := all(ctx, s.read, func(c *Client) []any {
+		return []any{&c.RowID, &c.Name, &c.Fingerprint, &c.Domain, &c.Status, moment{&c.IssuedAt}, moment{&c.ExpiresAt}, moment{&c.RevokedAt},
+			text{&c.Reason}, moment{&c.CreatedAt}, moment{&c.UpdatedAt}}
+	}, clientColumns+where, args...)
 	return list, s.d.coded("read clients", err)
 }
 

@@ -126,6 +126,17 @@ func (t text) Scan(v any) error {
 	return nil
 }
 
+// words reads a list that is stored with blanks between its entries.
+type words struct{ list *[]string }
+
+// Scan implements sql.Scanner.
+func (w words) Scan(v any) error {
+	var s string
+	err := text{&s}.Scan(v)
+	*w.list = strings.Fields(s)
+	return err
+}
+
 // null is NULL for an empty string.
 func null(s string) any {
 	if s == "" {
@@ -158,6 +169,22 @@ func each(ctx context.Context, r runner, query string, args []any, scan func(*sq
 		return err
 	}
 	return eachOf(rows, scan)
+}
+
+// all reads every row of a query. fields are where the columns of a row go.
+func all[T any](ctx context.Context, r runner, fields func(*T) []any, query string, args ...any) (list []T, err error) {
+	err = each(ctx, r, query, args, func(rows *sql.Rows) error {
+		var v T
+		err := rows.Scan(fields(&v)...)
+		list = append(list, v)
+		return err
+	})
+	return list, err
+}
+
+// values is all for a query of one column.
+func values[T any](ctx context.Context, r runner, query string, args ...any) ([]T, error) {
+	return all(ctx, r, func(v *T) []any { return []any{v} }, query, args...)
 }
 
 // eachOf calls scan for every row, and closes them.

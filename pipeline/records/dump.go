@@ -61,12 +61,7 @@ func dump(ctx context.Context, cfg Config, w io.Writer) (err error) {
 	// The first statement that reads a table of InnoDB sets the moment for all others.
 	err = each(ctx, tx, "SELECT COUNT(*) FROM settings", nil, func(*sql.Rows) error { return nil })
 	if err == nil {
-		err = each(ctx, tx, "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE' ORDER BY table_name", nil, func(rows *sql.Rows) error {
-			var name string
-			err := rows.Scan(&name)
-			tables = append(tables, name)
-			return err
-		})
+		tables, err = values[string](ctx, tx, "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE' ORDER BY table_name")
 	}
 	for _, name := range tables {
 		if err == nil {
@@ -89,16 +84,13 @@ func dumpTable(ctx context.Context, tx *sql.Tx, name string, out *bufio.Writer) 
 	if slices.Contains(leftOut, name) {
 		return nil
 	}
-	var columns []string // without those that the server computes
-	err := each(ctx, tx, "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? AND COALESCE(generation_expression, '') = '' ORDER BY ordinal_position",
-		[]any{name}, func(rows *sql.Rows) error {
-			var column string
-			err := rows.Scan(&column)
-			columns = append(columns, quoteName(column))
-			return err
-		})
+	// Without those that the server computes.
+	columns, err := values[string](ctx, tx, "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? AND COALESCE(generation_expression, '') = '' ORDER BY ordinal_position", name)
 	if err != nil {
 		return err
+	}
+	for i := range columns {
+		columns[i] = quoteName(columns[i])
 	}
 	list := strings.Join(columns, ", ")
 	rows, err := tx.QueryContext(ctx, "SELECT "+list+" FROM "+quoteName(name))

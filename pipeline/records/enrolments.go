@@ -111,18 +111,15 @@ func first(list []Enrolment, err error) (Enrolment, error) {
 	return list[0], nil
 }
 
-func (s *Store) enrolments(ctx context.Context, where string, args ...any) (list []Enrolment, err error) {
-	err = each(ctx, s.read, `SELECT id, kind, secret_hash, fingerprint, client_id, role, domain, hosts, lifetime, created_by, created_at, expires_at, revoked_at, used_at, failures, key_hash, certificate
-		FROM enrolments WHERE `+where+" ORDER BY created_at DESC, id LIMIT ?", append(args, MaxLimit), func(rows *sql.Rows) error {
-		var e Enrolment
-		var hosts string
-		var seconds int64
-		err := rows.Scan(&e.ID, &e.Kind, &e.SecretHash, &e.Fingerprint, &e.Client, &e.Role, &e.Domain, &hosts, &seconds, &e.CreatedBy, moment{&e.CreatedAt}, moment{&e.ExpiresAt},
-			moment{&e.RevokedAt}, moment{&e.UsedAt}, &e.Failures, &e.KeyHash, &e.Certificate)
-		e.Hosts, e.Lifetime = strings.Fields(hosts), time.Duration(seconds)*time.Second
-		list = append(list, e)
-		return err
-	})
+func (s *Store) enrolments(ctx context.Context, where string, args ...any) ([]Enrolment, error) {
+	list, err := all(ctx, s.read, func(e *Enrolment) []any {
+		return []any{&e.ID, &e.Kind, &e.SecretHash, &e.Fingerprint, &e.Client, &e.Role, &e.Domain, words{&e.Hosts}, &e.Lifetime, &e.CreatedBy, moment{&e.CreatedAt}, moment{&e.ExpiresAt},
+			moment{&e.RevokedAt}, moment{&e.UsedAt}, &e.Failures, &e.KeyHash, &e.Certificate}
+	}, `SELECT id, kind, secret_hash, fingerprint, client_id, role, domain, hosts, lifetime, created_by, created_at, expires_at, revoked_at, used_at, failures, key_hash, certificate
+		FROM enrolments WHERE `+where+" ORDER BY created_at DESC, id LIMIT ?", append(args, MaxLimit)...)
+	for i := range list {
+		list[i].Lifetime *= time.Second // the table has seconds
+	}
 	return list, s.d.coded("read enrolments", err)
 }
 

@@ -3,6 +3,7 @@ package records
 import (
 	"context"
 	"database/sql"
+	"slices"
 )
 
 // Issued is the record of a certificate that an authority has issued, as text that means the same
@@ -39,13 +40,7 @@ func (s *Store) addIssued(ctx context.Context, tx *sql.Tx, authority string, lis
 	for _, c := range list {
 		args = append(args, c.Serial)
 	}
-	has := make(map[string]bool)
-	err := each(ctx, tx, "SELECT serial FROM issued WHERE authority = ? AND serial IN ("+marks(len(list))+")", args, func(rows *sql.Rows) error {
-		var serial string
-		err := rows.Scan(&serial)
-		has[serial] = true
-		return err
-	})
+	has, err := values[string](ctx, tx, "SELECT serial FROM issued WHERE authority = ? AND serial IN ("+marks(len(list))+")", args...)
 	if err != nil {
 		return err
 	}
@@ -54,10 +49,10 @@ func (s *Store) addIssued(ctx context.Context, tx *sql.Tx, authority string, lis
 		return err
 	}
 	for _, c := range list {
-		if has[c.Serial] {
+		if slices.Contains(has, c.Serial) {
 			continue
 		}
-		has[c.Serial] = true
+		has = append(has, c.Serial)
 		last++
 		if _, err := tx.ExecContext(ctx, "INSERT INTO issued (authority, number, serial, entry) VALUES (?, ?, ?, ?)", authority, last, c.Serial, c.Entry); err != nil {
 			return err
@@ -67,12 +62,8 @@ func (s *Store) addIssued(ctx context.Context, tx *sql.Tx, authority string, lis
 }
 
 // IssuedAfter returns the records of an authority that follow a number, at most MaxIssued.
-func (s *Store) IssuedAfter(ctx context.Context, authority string, number int64) (list []Issued, err error) {
-	err = each(ctx, s.read, "SELECT number, serial, entry FROM issued WHERE authority = ? AND number > ? ORDER BY number LIMIT ?", []any{authority, number, MaxIssued}, func(rows *sql.Rows) error {
-		var c Issued
-		err := rows.Scan(&c.Number, &c.Serial, &c.Entry)
-		list = append(list, c)
-		return err
-	})
+func (s *Store) IssuedAfter(ctx context.Context, authority string, number int64) ([]Issued, error) {
+	list, err := all(ctx, s.read, func(c *Issued) []any { return []any{&c.Number, &c.Serial, &c.Entry} },
+		"SELECT number, serial, entry FROM issued WHERE authority = ? AND number > ? ORDER BY number LIMIT ?", authority, number, MaxIssued)
 	return list, s.d.coded("read the record of certificates", err)
 }

@@ -311,14 +311,11 @@ func (s *Store) readRecords(ctx context.Context, where string, args []any, bodie
 		Record
 		hash, number, body, metadata string
 	}
-	var rows []stored // scope keys are read after the rows, with another connection
-	err := each(ctx, s.read, recordColumns+where, args, func(q *sql.Rows) error {
-		var r stored
-		err := q.Scan(&r.RowID, &r.ID, &r.Client, text{&r.ClientKey}, &r.Domain, &r.State, &r.Attempts, text{&r.Error}, text{&r.Worker}, text{&r.Proxy}, &r.hash,
-			text{&r.number}, &r.body, &r.KeyVersion, &r.Sealed, text{&r.metadata}, moment{&r.CreatedAt}, moment{&r.QueuedAt}, moment{&r.DeliveredAt}, moment{&r.LastAttemptAt})
-		rows = append(rows, r)
-		return err
-	})
+	// Scope keys are read after the rows, with another connection.
+	rows, err := all(ctx, s.read, func(r *stored) []any {
+		return []any{&r.RowID, &r.ID, &r.Client, text{&r.ClientKey}, &r.Domain, &r.State, &r.Attempts, text{&r.Error}, text{&r.Worker}, text{&r.Proxy}, &r.hash,
+			text{&r.number}, &r.body, &r.KeyVersion, &r.Sealed, text{&r.metadata}, moment{&r.CreatedAt}, moment{&r.QueuedAt}, moment{&r.DeliveredAt}, moment{&r.LastAttemptAt}}
+	}, recordColumns+where, args...)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -177,14 +178,9 @@ func IsNew(ctx context.Context, cfg Config) (bool, error) {
 	case !tables["settings"]: // the first start was interrupted
 		return false, nil
 	}
-	adopted, opened := false, false
-	err = each(ctx, db, "SELECT name FROM settings WHERE name IN (?, ?)", []any{adoptedSetting, "id_key_fingerprint_1"}, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		adopted, opened = adopted || name == adoptedSetting, opened || name != adoptedSetting
-		return err
-	})
-	return adopted && !opened, mysqlDialect.coded("look at the database", err)
+	// A main server that has opened the database has noted its key of ids.
+	noted, err := values[string](ctx, db, "SELECT name FROM settings WHERE name IN (?, ?)", adoptedSetting, "id_key_fingerprint_1")
+	return slices.Equal(noted, []string{adoptedSetting}), mysqlDialect.coded("look at the database", err)
 }
 
 var errUnfinished = errors.New("a backup is being restored into the database, or that was interrupted: then empty the database, and restore again")
@@ -212,12 +208,10 @@ func tablesOf(ctx context.Context, db *sql.DB, d *dialect) (map[string]bool, err
 	if d == &sqliteDialect {
 		query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('messages', 'goose_db_version', 'settings')"
 	}
+	list, err := values[string](ctx, db, query)
 	tables := make(map[string]bool)
-	err := each(ctx, db, query, nil, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
+	for _, name := range list {
 		tables[name] = true
-		return err
-	})
+	}
 	return tables, err
 }

@@ -115,14 +115,11 @@ type outdated struct {
 // outdated reads the next rows with older keys, and the last row that was looked at.
 func (s *Store) outdated(ctx context.Context, p Reencryption) (list []outdated, last int64, err error) {
 	last = min(p.Position+reencryptScan, p.Last)
-	err = each(ctx, s.read, `SELECT id, message_id, client_id, encrypted_body, sender_number_enc, sender_number_hashed, encryption_key_version, phone_key_id, metadata FROM messages
+	list, err = all(ctx, s.read, func(r *outdated) []any {
+		return []any{&r.row, &r.id, &r.client, &r.body, text{&r.number}, &r.hash, &r.version, &r.hashKey, text{&r.metadata}}
+	}, `SELECT id, message_id, client_id, encrypted_body, sender_number_enc, sender_number_hashed, encryption_key_version, phone_key_id, metadata FROM messages
 		WHERE id > ? AND id <= ? AND (encryption_key_version <> ? OR phone_key_id <> ? OR scope_key_id IS NULL) ORDER BY id LIMIT ?`,
-		[]any{p.Position, last, int64(p.KeyVersion), int64(p.NumberKey), reencryptBatch}, func(rows *sql.Rows) error {
-			var r outdated
-			err := rows.Scan(&r.row, &r.id, &r.client, &r.body, text{&r.number}, &r.hash, &r.version, &r.hashKey, text{&r.metadata})
-			list = append(list, r)
-			return err
-		})
+		p.Position, last, int64(p.KeyVersion), int64(p.NumberKey), reencryptBatch)
 	if len(list) == reencryptBatch {
 		last = list[len(list)-1].row
 	}

@@ -42,12 +42,7 @@ func (s *Store) CountRevocations(ctx context.Context, authority string) (int, er
 }
 
 // Revocations returns them, in the order in which they were stored.
-func (s *Store) Revocations(ctx context.Context, authority string) (entries []string, err error) {
-	err = each(ctx, s.read, "SELECT entry FROM revocations WHERE authority = ? ORDER BY number", []any{authority}, func(rows *sql.Rows) error {
-		var e string
-		err := rows.Scan(&e)
-		entries = append(entries, e)
-		return err
-	})
+func (s *Store) Revocations(ctx context.Context, authority string) ([]string, error) {
+	entries, err := values[string](ctx, s.read, "SELECT entry FROM revocations WHERE authority = ? ORDER BY number", authority)
 	return entries, s.d.coded("read the revocations", err)
 }

@@ -113,20 +113,13 @@ func (s *Store) AddToken(ctx context.Context, t accounts.Token, most int) (id in
 
 const tokenColumns = "t.id, t.user_id, t.name, t.token_hash, t.scopes, t.created_at, t.expires_at, t.last_used, t.ip_address"
 
-func tokenFields(t *accounts.Token, scopes *string) []any {
-	return []any{&t.ID, &t.User, &t.Name, &t.Hash, scopes, moment{&t.CreatedAt}, moment{&t.ExpiresAt}, moment{&t.LastUsed}, text{&t.Address}}
+func tokenFields(t *accounts.Token) []any {
+	return []any{&t.ID, &t.User, &t.Name, &t.Hash, words{&t.Scopes}, moment{&t.CreatedAt}, moment{&t.ExpiresAt}, moment{&t.LastUsed}, text{&t.Address}}
 }
 
 // Tokens implements accounts.Store.
-func (s *Store) Tokens(ctx context.Context, user int64) (list []accounts.Token, err error) {
-	err = each(ctx, s.read, "SELECT "+tokenColumns+" FROM api_tokens t WHERE t.user_id = ? ORDER BY t.id", []any{user}, func(rows *sql.Rows) error {
-		var t accounts.Token
-		var scopes string
-		err := rows.Scan(tokenFields(&t, &scopes)...)
-		t.Scopes = strings.Fields(scopes)
-		list = append(list, t)
-		return err
-	})
+func (s *Store) Tokens(ctx context.Context, user int64) ([]accounts.Token, error) {
+	list, err := all(ctx, s.read, tokenFields, "SELECT "+tokenColumns+" FROM api_tokens t WHERE t.user_id = ? ORDER BY t.id", user)
 	return list, s.d.coded("read API tokens", err)
 }
 
@@ -135,10 +128,7 @@ func (s *Store) Token(ctx context.Context, hash string) (t accounts.Token, u acc
 	found := false
 	err = each(ctx, s.read, "SELECT "+tokenColumns+", "+userColumns+" FROM api_tokens t JOIN users u ON u.id = t.user_id WHERE t.token_hash = ?", []any{hash}, func(rows *sql.Rows) error {
 		found = true
-		var scopes string
-		err := rows.Scan(append(tokenFields(&t, &scopes), userFields(&u)...)...)
-		t.Scopes = strings.Fields(scopes)
-		return err
+		return rows.Scan(append(tokenFields(&t), userFields(&u)...)...)
 	})
 	if err == nil && !found {
 		err = accounts.ErrNotFound

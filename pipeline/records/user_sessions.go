@@ -74,13 +74,8 @@ func (s *Store) session(ctx context.Context, where string, arg any) (v accounts.
 }
 
 // Sessions implements accounts.Store.
-func (s *Store) Sessions(ctx context.Context, user int64) (list []accounts.Session, err error) {
-	err = each(ctx, s.read, "SELECT "+sessionColumns+" FROM user_sessions s WHERE s.user_id = ? ORDER BY s.last_seen DESC, s.id DESC LIMIT 1000", []any{user}, func(rows *sql.Rows) error {
-		var v accounts.Session
-		err := rows.Scan(sessionFields(&v)...)
-		list = append(list, v)
-		return err
-	})
+func (s *Store) Sessions(ctx context.Context, user int64) ([]accounts.Session, error) {
+	list, err := all(ctx, s.read, sessionFields, "SELECT "+sessionColumns+" FROM user_sessions s WHERE s.user_id = ? ORDER BY s.last_seen DESC, s.id DESC LIMIT 1000", user)
 	return list, s.d.coded("read logins", err)
 }
 

@@ -171,7 +171,7 @@ func (s *Store) openTOTP(user int64, stored string) string {
 func totpOwner(user int64) string { return fmt.Sprintf("totp %d", user) }
 
 // Users implements accounts.Store.
-func (s *Store) Users(ctx context.Context, f accounts.UserFilter) (list []accounts.User, err error) {
+func (s *Store) Users(ctx context.Context, f accounts.UserFilter) ([]accounts.User, error) {
 	w := scan{[]string{"u.id > ?"}, []any{f.After}}
 	if f.Role != "" {
 		w.and("u.role = ?", string(f.Role))
@@ -180,28 +180,18 @@ func (s *Store) Users(ctx context.Context, f accounts.UserFilter) (list []accoun
 		part := "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(f.Search) + "%"
 		w.and("(u.email LIKE ? ESCAPE '!' OR u.name LIKE ? ESCAPE '!')", strings.ToLower(part), part)
 	}
-	err = each(ctx, s.read, "SELECT "+userColumns+" FROM users u WHERE "+strings.Join(w.where, " AND ")+" ORDER BY u.id LIMIT ?", append(w.args, f.Limit), func(rows *sql.Rows) error {
-		var u accounts.User
-		err := rows.Scan(userFields(&u)...)
-		u.TOTPSecret = ""
-		list = append(list, u)
-		return err
-	})
+	list, err := all(ctx, s.read, userFields, "SELECT "+userColumns+" FROM users u WHERE "+strings.Join(w.where, " AND ")+" ORDER BY u.id LIMIT ?", append(w.args, f.Limit)...)
+	for i := range list {
+		list[i].TOTPSecret = "" // which is encrypted here, and not needed
+	}
 	return list, s.d.coded("read accounts", err)
 }
 
 // otherAdmins counts the active administrators besides a user. They stay what they are until the
 // transaction ends.
-func (s *Store) otherAdmins(ctx context.Context, tx *sql.Tx, user int64) (n int, err error) {
-	err = each(ctx, tx, "SELECT id FROM users WHERE role = 'admin' AND is_active = 1"+s.d.lock, nil, func(rows *sql.Rows) error {
-		var id int64
-		err := rows.Scan(&id)
-		if id != user {
-			n++
-		}
-		return err
-	})
-	return n, err
+func (s *Store) otherAdmins(ctx context.Context, tx *sql.Tx, user int64) (int, error) {
+	ids, err := values[int64](ctx, tx, "SELECT id FROM users WHERE role = 'admin' AND is_active = 1"+s.d.lock)
+	return len(slices.DeleteFunc(ids, func(id int64) bool { return id == user })), err
 }
 
 // ChangeUser implements accounts.Store.
@@ -267,13 +257,8 @@ func (s *Store) renewSecrets(ctx context.Context, tx *sql.Tx) error {
 		id   int64
 		text string
 	}
-	var list []old
-	err := each(ctx, tx, "SELECT id, totp_secret FROM users WHERE totp_secret IS NOT NULL AND totp_secret NOT LIKE ?", []any{s.ring().CurrentSecrets() + "%"}, func(rows *sql.Rows) error {
-		var o old
-		err := rows.Scan(&o.id, &o.text)
-		list = append(list, o)
-		return err
-	})
+	list, err := all(ctx, tx, func(o *old) []any { return []any{&o.id, &o.text} },
+		"SELECT id, totp_secret FROM users WHERE totp_secret IS NOT NULL AND totp_secret NOT LIKE ?", s.ring().CurrentSecrets()+"%")
 	for _, o := range list {
 		if secret := s.openTOTP(o.id, o.text); secret != "" && err == nil {
 			_, err = tx.ExecContext(ctx, "UPDATE users SET totp_secret = ? WHERE id = ?", s.ring().SealSecret(totpOwner(o.id), secret), o.id)
