@@ -43,11 +43,8 @@ func (s *Store) AddCertificate(ctx context.Context, c Certificate) (added bool, 
 		return false, invalid("a time is out of range")
 	}
 	err = s.transact(ctx, "store a certificate", func(tx *sql.Tx) error {
-		added = true
-		err := each(ctx, tx, "SELECT id FROM certificates WHERE fingerprint = ?", []any{c.Fingerprint}, func(*sql.Rows) error {
-			added = false
-			return nil
-		})
+		n, err := count(ctx, tx, "SELECT COUNT(*) FROM certificates WHERE fingerprint = ?", c.Fingerprint)
+		added = n == 0
 		if err != nil || !added {
 			return err
 		}
@@ -69,18 +66,8 @@ func (s *Store) RevokeCertificate(ctx context.Context, fingerprint, why string) 
 	if !isFingerprint(fingerprint) {
 		return ErrNotFound
 	}
-	return s.transact(ctx, "revoke a certificate", func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, "UPDATE certificates SET status = 'revoked', revoked_at = COALESCE(revoked_at, ?), revocation_reason = COALESCE(revocation_reason, ?) WHERE fingerprint = ?",
-			s.d.stamp(s.now()), cleanError(why), fingerprint)
-		if err != nil {
-			return err
-		}
-		n, err := res.RowsAffected()
-		if err == nil && n == 0 {
-			err = ErrNotFound
-		}
-		return err
-	})
+	return notThere(s.change(ctx, "revoke a certificate", "UPDATE certificates SET status = 'revoked', revoked_at = COALESCE(revoked_at, ?), revocation_reason = COALESCE(revocation_reason, ?) WHERE fingerprint = ?",
+		s.d.stamp(s.now()), cleanError(why), fingerprint))
 }
 
 // Certificates lists a client's certificates, or everybody's, the newest first. before is the

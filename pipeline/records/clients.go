@@ -96,10 +96,7 @@ func (s *Store) PutClient(ctx context.Context, c Client) error {
 	if c.Status == Revoked && c.RevokedAt.IsZero() {
 		c.RevokedAt = s.now()
 	}
-	fingerprint := c.Fingerprint
-	if fingerprint == "" {
-		fingerprint = unbound + c.Name
-	}
+	fingerprint := cmp.Or(c.Fingerprint, unbound+c.Name)
 	args := []any{fingerprint, c.Domain, string(c.Status), s.d.stamp(c.IssuedAt), s.d.stamp(c.ExpiresAt), s.d.when(c.RevokedAt), null(cleanError(c.Reason)), now, c.Name}
 	return s.transact(ctx, "store a client", func(tx *sql.Tx) error {
 		owner := ""
@@ -131,12 +128,9 @@ func (s *Store) PutClientCertificate(ctx context.Context, c Client) error {
 	if why := c.check(); why != "" {
 		return invalid(why)
 	}
-	return s.transact(ctx, "store a client's certificate", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE clients SET cert_fingerprint = ?, issued_at = ?, expires_at = ?, revoked_at = ?, revocation_reason = ?, updated_at = ?
-			WHERE client_id = ? AND status <> 'revoked'`,
-			cmp.Or(c.Fingerprint, unbound+c.Name), s.d.stamp(c.IssuedAt), s.d.stamp(c.ExpiresAt), s.d.when(c.RevokedAt), null(cleanError(c.Reason)), s.d.stamp(s.now()), c.Name)
-		return err
-	})
+	return s.execute(ctx, "store a client's certificate", `UPDATE clients SET cert_fingerprint = ?, issued_at = ?, expires_at = ?, revoked_at = ?, revocation_reason = ?, updated_at = ?
+		WHERE client_id = ? AND status <> 'revoked'`,
+		cmp.Or(c.Fingerprint, unbound+c.Name), s.d.stamp(c.IssuedAt), s.d.stamp(c.ExpiresAt), s.d.when(c.RevokedAt), null(cleanError(c.Reason)), s.d.stamp(s.now()), c.Name)
 }
 
 // RevokeClient refuses a client's messages from now on. Of a client that is revoked already,
@@ -148,23 +142,19 @@ func (s *Store) RevokeClient(ctx context.Context, name, why string) error {
 	if checkName("", name, maxName) != "" {
 		return ErrNotFound
 	}
-	found := false
-	err := s.transact(ctx, "revoke a client", func(tx *sql.Tx) error {
+	return s.transact(ctx, "revoke a client", func(tx *sql.Tx) error {
 		now := s.d.stamp(s.now())
 		_, err := tx.ExecContext(ctx, "UPDATE clients SET status = 'revoked', revoked_at = ?, revocation_reason = ?, updated_at = ? WHERE client_id = ? AND status <> 'revoked'",
 			now, cleanError(why), now, name)
 		if err != nil {
 			return err
 		}
-		return each(ctx, tx, "SELECT id FROM clients WHERE client_id = ?", []any{name}, func(*sql.Rows) error {
-			found = true
-			return nil
-		})
+		n, err := count(ctx, tx, "SELECT COUNT(*) FROM clients WHERE client_id = ?", name)
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		return err
 	})
-	if err == nil && !found {
-		return ErrNotFound
-	}
-	return err
 }
 
 // ClientFilter chooses clients. Empty fields choose all.
@@ -221,14 +211,7 @@ func (s *Store) Client(ctx context.Context, name string) (Client, error) {
 	if checkName("", name, maxName) != "" {
 		return Client{}, ErrNotFound
 	}
-	list, err := s.readClients(ctx, "client_id = ?", name)
-	if err == nil && len(list) == 0 {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return Client{}, err
-	}
-	return list[0], nil
+	return first(s.readClients(ctx, "client_id = ?", name))
 }
 
 func (s *Store) readClients(ctx context.Context, where string, args ...any) ([]Client, error) {

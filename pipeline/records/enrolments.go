@@ -101,12 +101,13 @@ func (s *Store) RenewalConsent(ctx context.Context, fingerprint string) (Enrolme
 	return first(s.enrolments(ctx, "kind = ? AND fingerprint = ?", EnrolRenewal, fingerprint))
 }
 
-func first(list []Enrolment, err error) (Enrolment, error) {
-	if err == nil && len(list) == 0 {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return Enrolment{}, err
+// first is the first entry of a list, or ErrNotFound.
+func first[T any](list []T, err error) (one T, _ error) {
+	switch {
+	case err != nil:
+		return one, err
+	case len(list) == 0:
+		return one, ErrNotFound
 	}
 	return list[0], nil
 }
@@ -134,19 +135,15 @@ func (s *Store) FailEnrolment(ctx context.Context, id string) error {
 // can be made again for the same key, and for no other: it may have a certificate.
 func (s *Store) ClaimEnrolment(ctx context.Context, id, keyHash string, at time.Time) error {
 	now := s.d.stamp(at)
-	return s.transact(ctx, "claim an enrolment", func(tx *sql.Tx) error {
-		return notThere(changed(tx.ExecContext(ctx, `UPDATE enrolments SET used_at = ?, key_hash = ? WHERE id = ? AND revoked_at IS NULL AND failures < ? AND expires_at > ?
-			AND (used_at IS NULL OR certificate = '' AND key_hash = ? AND used_at <= ?)`,
-			now, keyHash, id, MaxEnrolmentFailures, now, keyHash, s.d.stamp(at.Add(-ClaimTime)))))
-	})
+	return notThere(s.change(ctx, "claim an enrolment", `UPDATE enrolments SET used_at = ?, key_hash = ? WHERE id = ? AND revoked_at IS NULL AND failures < ? AND expires_at > ?
+		AND (used_at IS NULL OR certificate = '' AND key_hash = ? AND used_at <= ?)`,
+		now, keyHash, id, MaxEnrolmentFailures, now, keyHash, s.d.stamp(at.Add(-ClaimTime))))
 }
 
 // UseEnrolment stores the certificate of a claimed enrolment. It returns ErrNotFound if the
 // enrolment was taken back meanwhile.
 func (s *Store) UseEnrolment(ctx context.Context, id, keyHash, certificate string) error {
-	return s.transact(ctx, "use an enrolment", func(tx *sql.Tx) error {
-		return notThere(changed(tx.ExecContext(ctx, "UPDATE enrolments SET certificate = ? WHERE id = ? AND key_hash = ? AND certificate = '' AND revoked_at IS NULL", certificate, id, keyHash)))
-	})
+	return notThere(s.change(ctx, "use an enrolment", "UPDATE enrolments SET certificate = ? WHERE id = ? AND key_hash = ? AND certificate = '' AND revoked_at IS NULL", certificate, id, keyHash))
 }
 
 // ReleaseEnrolment opens a claimed enrolment again that has no certificate.
@@ -157,10 +154,7 @@ func (s *Store) ReleaseEnrolment(ctx context.Context, id, keyHash string) error 
 // RevokeEnrolment takes an enrolment back, or returns ErrNotFound if it was taken back or has its
 // certificate.
 func (s *Store) RevokeEnrolment(ctx context.Context, id string, at time.Time) error {
-	now := s.d.stamp(at)
-	return s.transact(ctx, "revoke an enrolment", func(tx *sql.Tx) error {
-		return notThere(changed(tx.ExecContext(ctx, "UPDATE enrolments SET revoked_at = ? WHERE id = ? AND certificate = '' AND revoked_at IS NULL", now, id)))
-	})
+	return notThere(s.change(ctx, "revoke an enrolment", "UPDATE enrolments SET revoked_at = ? WHERE id = ? AND certificate = '' AND revoked_at IS NULL", s.d.stamp(at), id))
 }
 
 // notThere is ErrNotFound for accounts.ErrNotFound, which changed returns.

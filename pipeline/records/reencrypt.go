@@ -101,7 +101,7 @@ func (s *Store) reencryption(ctx context.Context) (p Reencryption, err error) {
 		return p, nil
 	}
 	p = Reencryption{KeyVersion: s.ring().Current(), NumberKey: numberKey}
-	err = each(ctx, s.read, "SELECT COALESCE(MAX(id), 0) FROM messages", nil, func(rows *sql.Rows) error { return rows.Scan(&p.Last) })
+	err = s.read.QueryRowContext(ctx, "SELECT COALESCE(MAX(id), 0) FROM messages").Scan(&p.Last)
 	return p, s.d.coded("find the last row", err)
 }
 

@@ -55,10 +55,7 @@ func (s *Store) Cleanup(ctx context.Context, days int) (cutoff time.Time, delete
 			return cutoff, deleted, err
 		}
 	}
-	return cutoff, deleted, s.transact(ctx, "delete old counts", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "DELETE FROM message_counts WHERE messages = 0 AND hour >= 0 AND hour < ?", hourOf(cutoff))
-		return err
-	})
+	return cutoff, deleted, s.execute(ctx, "delete old counts", "DELETE FROM message_counts WHERE messages = 0 AND hour >= 0 AND hour < ?", hourOf(cutoff))
 }
 
 // cleanStep deletes some rows behind a position.

@@ -118,15 +118,11 @@ func (c *scopes) load(ctx context.Context, where string, args ...any) (k *atrest
 
 // ensureClient makes sure that a client has a row.
 func (s *Store) ensureClient(ctx context.Context, client string) error {
-	found := false
-	err := each(ctx, s.read, "SELECT id FROM clients WHERE client_id = ?", []any{client}, func(*sql.Rows) error {
-		found = true
-		return nil
-	})
+	found, err := count(ctx, s.read, "SELECT COUNT(*) FROM clients WHERE client_id = ?", client)
 	switch {
 	case err != nil:
 		return s.d.coded("look for the client", err)
-	case found:
+	case found > 0:
 		return nil
 	case !s.cfg.AutoRegister:
 		return errUnknownClient
@@ -140,12 +136,8 @@ func (s *Store) ensureClient(ctx context.Context, client string) error {
 			return err
 		}
 		// Another call may have made it since.
-		made := false
-		err = each(ctx, tx, "SELECT id FROM clients WHERE client_id = ? AND created_at = ?", []any{client, s.d.stamp(now)}, func(*sql.Rows) error {
-			made = true
-			return nil
-		})
-		if err != nil || !made {
+		made, err := count(ctx, tx, "SELECT COUNT(*) FROM clients WHERE client_id = ? AND created_at = ?", client, s.d.stamp(now))
+		if err != nil || made == 0 {
 			return err
 		}
 		return s.addAudit(ctx, tx, AuditEvent{Type: "client_auto_registered", Client: client, At: now})

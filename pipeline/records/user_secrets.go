@@ -65,9 +65,7 @@ func (s *Store) UseReset(ctx context.Context, hash string, now time.Time, passwo
 
 // UseTOTPStep implements accounts.Store.
 func (s *Store) UseTOTPStep(ctx context.Context, user, step int64) error {
-	return s.transact(ctx, "note a second factor's code", func(tx *sql.Tx) error {
-		return changed(tx.ExecContext(ctx, "UPDATE users SET totp_step = ? WHERE id = ? AND totp_step < ?", step, user, step))
-	})
+	return s.change(ctx, "note a second factor's code", "UPDATE users SET totp_step = ? WHERE id = ? AND totp_step < ?", step, user, step)
 }
 
 // putRecoveryCodes replaces the recovery codes of an account.
@@ -85,9 +83,7 @@ func putRecoveryCodes(ctx context.Context, tx *sql.Tx, user int64, hashes []stri
 
 // UseRecoveryCode implements accounts.Store.
 func (s *Store) UseRecoveryCode(ctx context.Context, user int64, hash string) error {
-	return s.transact(ctx, "use a recovery code", func(tx *sql.Tx) error {
-		return changed(tx.ExecContext(ctx, "DELETE FROM recovery_codes WHERE user_id = ? AND code_hash = ?", user, hash))
-	})
+	return s.change(ctx, "use a recovery code", "DELETE FROM recovery_codes WHERE user_id = ? AND code_hash = ?", user, hash)
 }
 
 // AddToken implements accounts.Store.
@@ -144,7 +140,5 @@ func (s *Store) TouchToken(ctx context.Context, id int64, now time.Time, address
 
 // RemoveToken implements accounts.Store.
 func (s *Store) RemoveToken(ctx context.Context, user, id int64) error {
-	return s.transact(ctx, "remove an API token", func(tx *sql.Tx) error {
-		return changed(tx.ExecContext(ctx, "DELETE FROM api_tokens WHERE user_id = ? AND id = ?", user, id))
-	})
+	return s.change(ctx, "remove an API token", "DELETE FROM api_tokens WHERE user_id = ? AND id = ?", user, id)
 }

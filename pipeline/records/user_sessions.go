@@ -86,24 +86,18 @@ func (s *Store) TouchSession(ctx context.Context, id int64, now time.Time, addre
 
 // RotateSession implements accounts.Store.
 func (s *Store) RotateSession(ctx context.Context, id int64, old, hash string, now time.Time, address string) error {
-	return s.transact(ctx, "refresh a login", func(tx *sql.Tx) error {
-		return changed(tx.ExecContext(ctx, "UPDATE user_sessions SET token_hash = ?, last_seen = ?, rotated_at = ?, ip_address = ? WHERE id = ? AND token_hash = ?",
-			hash, s.d.stamp(now), s.d.stamp(now), null(address), id, old))
-	})
+	return s.change(ctx, "refresh a login", "UPDATE user_sessions SET token_hash = ?, last_seen = ?, rotated_at = ?, ip_address = ? WHERE id = ? AND token_hash = ?",
+		hash, s.d.stamp(now), s.d.stamp(now), null(address), id, old)
 }
 
 // ConfirmSession implements accounts.Store.
 func (s *Store) ConfirmSession(ctx context.Context, id int64, until time.Time) error {
-	return s.transact(ctx, "confirm a login", func(tx *sql.Tx) error {
-		return changed(tx.ExecContext(ctx, "UPDATE user_sessions SET confirmed_until = ? WHERE id = ?", s.d.stamp(until), id))
-	})
+	return s.change(ctx, "confirm a login", "UPDATE user_sessions SET confirmed_until = ? WHERE id = ?", s.d.stamp(until), id)
 }
 
 // EndSession implements accounts.Store.
 func (s *Store) EndSession(ctx context.Context, user, id int64) error {
-	return s.transact(ctx, "end a login", func(tx *sql.Tx) error {
-		return changed(tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE user_id = ? AND id = ?", user, id))
-	})
+	return s.change(ctx, "end a login", "DELETE FROM user_sessions WHERE user_id = ? AND id = ?", user, id)
 }
 
 // EndSessions implements accounts.Store.

@@ -273,12 +273,9 @@ func (s *Store) HasAdmin(ctx context.Context) (bool, error) {
 	return has, s.d.coded("look for an administrator", err)
 }
 
-func hasAdmin(ctx context.Context, r runner) (has bool, err error) {
-	err = each(ctx, r, "SELECT id FROM users WHERE role = 'admin' AND is_active = 1 LIMIT 1", nil, func(*sql.Rows) error {
-		has = true
-		return nil
-	})
-	return has, err
+func hasAdmin(ctx context.Context, r runner) (bool, error) {
+	n, err := count(ctx, r, "SELECT COUNT(*) FROM users WHERE role = 'admin' AND is_active = 1")
+	return n > 0, err
 }
 
 // SetPassword implements accounts.Store.
@@ -328,6 +325,11 @@ func (s *Store) execute(ctx context.Context, doing, query string, args ...any) e
 		_, err := tx.ExecContext(ctx, query, args...)
 		return err
 	})
+}
+
+// change is execute for a statement that must find a row: it returns ErrNotFound of accounts.
+func (s *Store) change(ctx context.Context, doing, query string, args ...any) error {
+	return s.transact(ctx, doing, func(tx *sql.Tx) error { return changed(tx.ExecContext(ctx, query, args...)) })
 }
 
 // isRule reports whether an error is a rule's, and not the database's.
