@@ -29,32 +29,22 @@ func (r *Ring) OpenOld(version uint16, messageID, client, text string) (string, 
 	default:
 		return "", ErrUnreadable
 	}
-	first, known := r.keys[version]
-	if known {
-		if plain, err := read(first, text); err == nil {
-			return string(plain), nil
+	for _, v := range append([]uint16{version}, r.Versions()...) {
+		if k, ok := r.keys[v]; ok {
+			if plain, err := read(k, text); err == nil {
+				return string(plain), nil
+			}
 		}
 	}
-	for _, v := range r.Versions() {
-		if v == version {
-			continue
-		}
-		if plain, err := read(r.keys[v], text); err == nil {
-			return string(plain), nil
-		}
-	}
-	if !known {
+	if _, known := r.keys[version]; !known {
 		return "", &NoKeyError{Version: version}
 	}
 	return "", ErrUnreadable
 }
 
 func openV2(k Key, data, text string) ([]byte, error) {
-	if !strings.HasPrefix(text, v2) {
-		return nil, ErrUnreadable
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text[len(v2):], "="))
-	if err != nil || len(text) > MaxText || len(raw) < 12+tagSize {
+	raw, err := decode(strings.TrimRight(text, "="), v2)
+	if err != nil || len(raw) < 12+tagSize {
 		return nil, ErrUnreadable
 	}
 	plain, err := gcm(k.derive(nil, v2Info)).Open(nil, raw[:12], raw[12:], []byte(data))

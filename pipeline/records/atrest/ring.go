@@ -1,6 +1,7 @@
 package atrest
 
 import (
+	"cmp"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/hex"
@@ -81,16 +82,12 @@ func NewRing(current uint16, keys map[uint16]Key) (*Ring, error) {
 // Load reads key files. It refuses a file that others can read (*durable.PrivateError), and
 // one that is missing (*MissingKeyError). Both have a hint.
 func Load(f Files) (*Ring, error) {
-	if f.FS == nil {
-		f.FS = durable.OS()
-	}
+	f.FS = cmp.Or(f.FS, durable.OS())
 	if len(f.Paths) == 0 {
 		return nil, errors.New("no key file is configured")
 	}
 	versions := slices.Sorted(maps.Keys(f.Paths))
-	if f.Current == 0 {
-		f.Current = versions[len(versions)-1]
-	}
+	f.Current = cmp.Or(f.Current, versions[len(versions)-1])
 	keys := make(map[uint16]Key)
 	for _, version := range versions {
 		path := f.Paths[version]

@@ -186,12 +186,15 @@ func open(k Key, info string, data, raw []byte) ([]byte, error) {
 	return plain, nil
 }
 
-func gcm(key []byte) cipher.AEAD {
+func gcm(key []byte) cipher.AEAD { return aead(key, cipher.NewGCM) }
+
+// aead is AES in a form of GCM.
+func aead(key []byte, form func(cipher.Block) (cipher.AEAD, error)) cipher.AEAD {
 	block, err := aes.NewCipher(key)
 	if err == nil {
-		var aead cipher.AEAD
-		if aead, err = cipher.NewGCM(block); err == nil {
-			return aead
+		var a cipher.AEAD
+		if a, err = form(block); err == nil {
+			return a
 		}
 	}
 	panic("atrest: internal error: " + err.Error()) // every key has 32 bytes
