@@ -1,11 +1,13 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,9 +63,7 @@ type Adoption struct {
 // if that was done. Of the configuration it needs the address and the keys. The caller must
 // close the adoption.
 func OpenOld(ctx context.Context, cfg Config) (*Adoption, error) {
-	if cfg.Clock == nil {
-		cfg.Clock = clock.System
-	}
+	cfg.Clock = cmp.Or(cfg.Clock, clock.System)
 	db, err := openServer(cfg)
 	if err != nil {
 		return nil, err
@@ -119,21 +119,18 @@ func (a *Adoption) Close() error { return a.db.Close() }
 
 // failed is an error without values of rows, which texts of the driver and of database/sql quote.
 func (a *Adoption) failed(doing string, err error) error {
-	var server *mysql.MySQLError
+	_, server := errors.AsType[*mysql.MySQLError](err)
 	switch {
 	case err == nil || own(err):
 		return err
-	case errors.As(err, &server), IsAway(err), strings.Contains(err.Error(), "sql: Scan error"):
+	case server, IsAway(err), strings.Contains(err.Error(), "sql: Scan error"):
 		return fmt.Errorf("%s: %s", doing, mysqlDialect.describe(err))
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
 // step is one statement that changes something. Doing it again changes nothing more.
-type step struct {
-	name, statement string
-	args            []any
-}
+type step struct{ name, statement string }
 
 // Run takes the database over. It calls begin with the name of each step before that step; if
 // begin returns an error, it stops there. A call that was interrupted anywhere is repeated as a
@@ -152,7 +149,7 @@ func (a *Adoption) Run(ctx context.Context, begin func(name string) error) error
 		if err := begin(s.name); err != nil {
 			return err
 		}
-		if _, err := a.db.ExecContext(held, s.statement, s.args...); err != nil {
+		if _, err := a.db.ExecContext(held, s.statement); err != nil {
 			return a.failed(s.name, orLost(held, err))
 		}
 	}
@@ -179,7 +176,7 @@ func (a *Adoption) Run(ctx context.Context, begin func(name string) error) error
 
 // steps are what is to be done before the tables of other kinds are made.
 func (a *Adoption) steps(ctx context.Context) (steps []step, err error) {
-	add := func(name, statement string, args ...any) { steps = append(steps, step{name, statement, args}) }
+	add := func(name, statement string) { steps = append(steps, step{name, statement}) }
 	triggers, err := a.triggers(ctx)
 	if err != nil {
 		return nil, err
@@ -198,7 +195,7 @@ func (a *Adoption) steps(ctx context.Context) (steps []step, err error) {
 	}
 	for _, r := range repairs {
 		if r.statement != "" && a.has(r.table) {
-			add(r.name, r.statement, r.args(a.cfg.Clock.Now())...)
+			add(r.name, r.statement)
 		}
 	}
 	for _, t := range a.tables {
@@ -217,12 +214,7 @@ func (a *Adoption) steps(ctx context.Context) (steps []step, err error) {
 }
 
 func (a *Adoption) has(table string) bool {
-	for _, t := range a.tables {
-		if t.name == table {
-			return t.exists()
-		}
-	}
-	return false
+	return slices.ContainsFunc(a.tables, func(t *oldTable) bool { return t.name == table && t.exists() })
 }
 
 // triggers are those of the old tables. They would fire at changes that are ours.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
@@ -17,14 +16,6 @@ type repair struct {
 	table, name string
 	count       string // how many rows it concerns
 	statement   string
-	now         int // how many parameters the statement has, all of which are the time
-}
-
-func (r repair) args(now time.Time) (list []any) {
-	for range r.now {
-		list = append(list, now.UTC())
-	}
-	return list
 }
 
 // exact compares as bytes: the old columns ignore case and blanks at the end.
@@ -48,8 +39,8 @@ var repairs = []repair{
 	{table: "messages", name: "clients that have messages and no row", count: `SELECT COUNT(DISTINCT TRIM(m.client_id)) FROM messages m LEFT JOIN clients c ON TRIM(m.client_id) = TRIM(c.client_id)
 		WHERE c.client_id IS NULL`,
 		statement: `INSERT INTO clients (client_id, cert_fingerprint, domain, status, issued_at, expires_at, created_at, updated_at)
-			SELECT m.client_id, CONCAT('unbound:', m.client_id), 'default', 'active', MIN(m.created_at), MIN(m.created_at), ?, ?
-			FROM messages m LEFT JOIN clients c ON m.client_id = c.client_id WHERE c.client_id IS NULL GROUP BY m.client_id`, now: 2},
+			SELECT m.client_id, CONCAT('unbound:', m.client_id), 'default', 'active', MIN(m.created_at), MIN(m.created_at), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)
+			FROM messages m LEFT JOIN clients c ON m.client_id = c.client_id WHERE c.client_id IS NULL GROUP BY m.client_id`},
 	{table: "clients", name: "clients without a fingerprint", count: "SELECT COUNT(*) FROM clients WHERE cert_fingerprint = ''",
 		statement: "UPDATE clients SET updated_at = updated_at, cert_fingerprint = CONCAT('unbound:', client_id) WHERE cert_fingerprint = ''"},
 	{table: "clients", name: "fingerprints with colons or in upper case", count: "SELECT COUNT(*) FROM clients WHERE cert_fingerprint NOT LIKE 'unbound:%' AND " + exact("cert_fingerprint", plainHex),
