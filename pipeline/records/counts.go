@@ -81,20 +81,18 @@ func (g *group) writeCounts(d deltas) error {
 	slices.SortFunc(keys, func(a, b countKey) int {
 		return cmp.Or(strings.Compare(a.client, b.client), cmp.Compare(a.hour, b.hour), strings.Compare(a.domain, b.domain), strings.Compare(string(a.state), string(b.state)))
 	})
-	for len(keys) > 0 {
-		n := min(len(keys), g.s.d.insertRows)
-		args := make([]any, 0, n*countColumns)
-		for _, k := range keys[:n] {
+	for part := range slices.Chunk(keys, g.s.d.insertRows) {
+		args := make([]any, 0, len(part)*countColumns)
+		for _, k := range part {
 			args = append(args, k.client, k.hour, k.domain, string(k.state), d[k].messages, d[k].deliveryUS)
 		}
 		query := g.s.insertCounts
-		if n < g.s.d.insertRows {
-			query = insertCounts + rowMarks(countColumns, n) + g.s.d.addCounts
+		if len(part) < g.s.d.insertRows {
+			query = insertCounts + rowMarks(countColumns, len(part)) + g.s.d.addCounts
 		}
 		if _, err := g.exec(query, args...); err != nil {
 			return err
 		}
-		keys = keys[n:]
 	}
 	return nil
 }

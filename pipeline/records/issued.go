@@ -19,9 +19,7 @@ const MaxIssued = 500
 // AddIssued stores records of an authority, each serial number once. Their numbers have no gaps,
 // and none becomes visible after a higher one: who has read up to a number misses nothing.
 func (s *Store) AddIssued(ctx context.Context, authority string, list []Issued) error {
-	for len(list) > 0 {
-		part := list[:min(len(list), MaxIssued)]
-		list = list[len(part):]
+	for part := range slices.Chunk(list, MaxIssued) {
 		err := s.transact(ctx, "store the record of certificates", func(tx *sql.Tx) error { return s.addIssued(ctx, tx, authority, part) })
 		if err != nil {
 			return err

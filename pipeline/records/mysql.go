@@ -126,8 +126,8 @@ func openMySQL(c *mysql.Config, size, overflow int) (*sql.DB, error) {
 }
 
 func classifyMySQL(err error) class {
-	var e *mysql.MySQLError
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*mysql.MySQLError](err)
+	if !ok {
 		return down
 	}
 	switch e.Number {
@@ -145,12 +145,11 @@ func classifyMySQL(err error) class {
 // IsAway reports whether an error of IsNew says that a server did not answer, or that it cannot
 // now. Everything else, such as a wrong password, stays wrong.
 func IsAway(err error) bool {
-	var e *mysql.MySQLError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return e.Number == 1040 || e.Number == 1053 // too many connections, shutdown
 	}
-	var n net.Error
-	return errors.As(err, &n) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) ||
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || sealmq.CodeOf(err) == sealmq.Unavailable
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"slices"
 )
 
 // Shared reports whether several main servers can use the database.
@@ -13,9 +14,7 @@ func (s *Store) Shared() bool { return s.d.name != sqliteDialect.name }
 // AddRevocations stores what an authority has revoked, each entry once. An entry is text that
 // means the same to all main servers.
 func (s *Store) AddRevocations(ctx context.Context, authority string, entries []string) error {
-	for len(entries) > 0 {
-		part := entries[:min(len(entries), maxRevocationRows)]
-		entries = entries[len(part):]
+	for part := range slices.Chunk(entries, maxRevocationRows) {
 		err := s.transact(ctx, "store revocations", func(tx *sql.Tx) error {
 			for _, e := range part {
 				digest := sha256.Sum256([]byte(e))

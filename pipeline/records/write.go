@@ -82,17 +82,16 @@ func (g *group) each(query string, args []any, scan func(*sql.Rows) error) error
 // lists cuts values into pieces with the marks of a statement's list, filled up with the last
 // value.
 func lists[T any](values []T, use func(marks string, piece []any, n int) error) error {
-	for len(values) > 0 {
-		n := min(len(values), MaxBatch)
+	for part := range slices.Chunk(values, MaxBatch) {
+		n := len(part)
 		size := listSizes[slices.IndexFunc(listSizes, func(size int) bool { return size >= n })]
 		piece := make([]any, size)
 		for i := range piece {
-			piece[i] = values[min(i, n-1)]
+			piece[i] = part[min(i, n-1)]
 		}
 		if err := use("("+marks(size)+")", piece, n); err != nil {
 			return err
 		}
-		values = values[n:]
 	}
 	return nil
 }
@@ -251,6 +250,6 @@ func (g *group) updateRows() error {
 
 // unreadable reports whether an error is about a stored text and not about the database.
 func unreadable(err error) bool {
-	var missing *atrest.NoKeyError
-	return errors.Is(err, atrest.ErrUnreadable) || errors.As(err, &missing)
+	_, missing := errors.AsType[*atrest.NoKeyError](err)
+	return missing || errors.Is(err, atrest.ErrUnreadable)
 }
