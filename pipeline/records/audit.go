@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -34,21 +35,14 @@ type AuditEvent struct {
 }
 
 func (e *AuditEvent) check(now time.Time) reason {
-	if e.Severity == "" {
-		e.Severity = Info
-	}
+	e.Severity = cmp.Or(e.Severity, Info)
 	if e.At.IsZero() {
 		e.At = now
 	}
-	if why := checkName("event type", e.Type, 50); why != "" {
-		return why
-	}
-	if e.Client != "" {
-		if why := checkName("client id", e.Client, maxName); why != "" {
-			return why
-		}
-	}
+	why := cmp.Or(checkName("event type", e.Type, 50), checkOptional("client id", e.Client, maxName))
 	switch {
+	case why != "":
+		return why
 	case len(e.IP) > 45 || !isASCII(e.IP):
 		return "IP address is not valid"
 	case len(e.Data) > MaxMetadata || e.Data != nil && (!json.Valid(e.Data) || !utf8.Valid(e.Data)):
@@ -137,9 +131,7 @@ type AuditFilter struct {
 // Audit lists events, the last stored first. The list goes on behind the last id if it has
 // as many entries as the limit.
 func (s *Store) Audit(ctx context.Context, f AuditFilter) ([]AuditEvent, error) {
-	if f.Limit == 0 {
-		f.Limit = DefaultLimit
-	}
+	f.Limit = cmp.Or(f.Limit, DefaultLimit)
 	if f.Limit < 1 || f.Limit > MaxLimit {
 		return nil, invalid("limit is not between 1 and 500")
 	}
@@ -165,10 +157,7 @@ func (s *Store) Audit(ctx context.Context, f AuditFilter) ([]AuditEvent, error) 
 	if !f.To.IsZero() {
 		w.and("created_at < ?", s.d.stamp(f.To))
 	}
-	if f.Before == 0 {
-		f.Before = 1 << 62
-	}
-	w.and("id < ?", f.Before)
+	w.and("id < ?", cmp.Or(f.Before, 1<<62))
 	list, err := all(ctx, s.read, func(e *AuditEvent) []any {
 		return []any{&e.ID, &e.Type, &e.User, text{&e.Client}, text{&e.IP}, (*[]byte)(&e.Data), &e.Severity, moment{&e.At}}
 	}, "SELECT id, event_type, COALESCE(user_id, 0), client_id, ip_address, event_data, severity, created_at FROM audit_log WHERE "+

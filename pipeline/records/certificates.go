@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"strings"
@@ -26,15 +27,11 @@ type Certificate struct {
 // AddCertificate stores a certificate, unless it is there. It becomes the current one of a
 // client that has none. It reports whether it is new.
 func (s *Store) AddCertificate(ctx context.Context, c Certificate) (added bool, err error) {
-	if c.Status == "" {
-		c.Status = "active"
-	}
-	for _, why := range []reason{checkName("client id", c.Client, maxName), checkName("serial number", c.Serial, 64), checkName("source", c.Source, 10), checkName("role", c.Role, 10)} {
-		if why != "" {
-			return false, invalid(why)
-		}
-	}
+	c.Status = cmp.Or(c.Status, "active")
+	why := cmp.Or(checkName("client id", c.Client, maxName), checkName("serial number", c.Serial, 64), checkName("source", c.Source, 10), checkName("role", c.Role, 10))
 	switch {
+	case why != "":
+		return false, invalid(why)
 	case !isFingerprint(c.Fingerprint):
 		return false, invalid("fingerprint is not 64 lower-case hexadecimal digits")
 	case !isASCII(c.Serial):
@@ -76,10 +73,7 @@ func (s *Store) Certificates(ctx context.Context, client string, before int64, l
 	if limit < 1 || limit > MaxLimit {
 		return nil, invalid("limit is not between 1 and 500")
 	}
-	if before == 0 {
-		before = 1 << 62
-	}
-	w := scan{[]string{"id < ?"}, []any{before}}
+	w := scan{[]string{"id < ?"}, []any{cmp.Or(before, 1<<62)}}
 	if client != "" {
 		if checkName("", client, maxName) != "" {
 			return nil, nil

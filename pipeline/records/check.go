@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"time"
@@ -31,33 +32,15 @@ func checkName(what, name string, most int) reason {
 
 // checkMessage checks a complete message, and completes what may be missing.
 func checkMessage(m *Message, now time.Time) reason {
-	if m.Domain == "" {
-		m.Domain = DefaultDomain
-	}
+	m.Domain = cmp.Or(m.Domain, DefaultDomain)
 	if m.QueuedAt.IsZero() {
 		m.QueuedAt = now
 	}
-	for _, why := range []reason{
-		checkName("message id", m.ID, maxID),
-		checkName("client id", m.Client, maxName),
-		checkName("domain", m.Domain, maxName),
-		checkName("number", m.Number, MaxNumber),
-	} {
-		if why != "" {
-			return why
-		}
-	}
-	if m.ClientKey != "" {
-		if why := checkName("client key", m.ClientKey, maxKey); why != "" {
-			return why
-		}
-	}
-	if m.Proxy != "" {
-		if why := checkName("name of the proxy", m.Proxy, maxName); why != "" {
-			return why
-		}
-	}
+	why := cmp.Or(checkName("message id", m.ID, maxID), checkName("client id", m.Client, maxName), checkName("domain", m.Domain, maxName), checkName("number", m.Number, MaxNumber),
+		checkOptional("client key", m.ClientKey, maxKey), checkOptional("name of the proxy", m.Proxy, maxName))
 	switch {
+	case why != "":
+		return why
 	case m.Body == "":
 		return "text is empty"
 	case len(m.Body) > MaxBody:
@@ -92,12 +75,15 @@ func bound(t time.Time) time.Time {
 	return time.Date(9998, time.December, 31, 0, 0, 0, 0, time.UTC)
 }
 
-func checkWorker(worker string) reason {
-	if worker == "" {
+// checkOptional is checkName for what may be missing.
+func checkOptional(what, name string, most int) reason {
+	if name == "" {
 		return ""
 	}
-	return checkName("worker id", worker, maxWork)
+	return checkName(what, name, most)
 }
+
+func checkWorker(worker string) reason { return checkOptional("worker id", worker, maxWork) }
 
 func checkAttempts(n int) reason {
 	if n < -1 || n > 1<<31-1 {

@@ -58,19 +58,11 @@ const (
 )
 
 func (c *Client) check() reason {
-	if c.Domain == "" {
-		c.Domain = DefaultDomain
-	}
-	if c.Status == "" {
-		c.Status = Active
-	}
-	if why := checkName("client id", c.Name, maxName); why != "" {
-		return why
-	}
-	if why := checkName("domain", c.Domain, maxName); why != "" {
-		return why
-	}
+	c.Domain, c.Status = cmp.Or(c.Domain, DefaultDomain), cmp.Or(c.Status, Active)
+	why := cmp.Or(checkName("client id", c.Name, maxName), checkName("domain", c.Domain, maxName))
 	switch {
+	case why != "":
+		return why
 	case c.Fingerprint != "" && !isFingerprint(c.Fingerprint):
 		return "fingerprint is not 64 lower-case hexadecimal digits"
 	case c.Status != Active && c.Status != Revoked && c.Status != Expired:
@@ -173,9 +165,7 @@ const clientColumns = "SELECT id, client_id, CASE WHEN cert_fingerprint LIKE '" 
 // Clients lists clients in the order of their names. The list goes on behind the last name if
 // it has as many entries as the limit.
 func (s *Store) Clients(ctx context.Context, f ClientFilter) ([]Client, error) {
-	if f.Limit == 0 {
-		f.Limit = DefaultLimit
-	}
+	f.Limit = cmp.Or(f.Limit, DefaultLimit)
 	if f.Limit < 1 || f.Limit > MaxLimit {
 		return nil, invalid("limit is not between 1 and 500")
 	}

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -107,10 +108,8 @@ func (s *Store) Status(ctx context.Context, updates []Update) ([]Result, error) 
 
 // refuse settles an entry as invalid if one of the rules is broken.
 func (e *entry) refuse(whys ...reason) bool {
-	for _, why := range whys {
-		if why != "" && !e.settled {
-			e.settle(Invalid, why)
-		}
+	if why := cmp.Or(whys...); why != "" && !e.settled {
+		e.settle(Invalid, why)
 	}
 	return e.settled
 }
@@ -276,7 +275,9 @@ func (s *Store) store(entries []*entry) error {
 		})
 		if err == nil {
 			for _, e := range entries {
-				e.complete()
+				if e.row != nil {
+					e.result.RowID = e.row.id
+				}
 			}
 			s.counters.add(g.order)
 			return nil
@@ -289,12 +290,4 @@ func (s *Store) store(entries []*entry) error {
 		}
 	}
 	return err
-}
-
-// complete fills in what is known after the commit.
-func (e *entry) complete() {
-	if e.row == nil {
-		return
-	}
-	e.result.RowID = e.row.id
 }

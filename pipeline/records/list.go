@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/base64"
@@ -152,9 +153,7 @@ func (s *Store) complete(f *Filter) (err error) {
 
 // check checks the rest of a filter.
 func (f *Filter) check() error {
-	if f.Limit == 0 {
-		f.Limit = DefaultLimit
-	}
+	f.Limit = cmp.Or(f.Limit, DefaultLimit)
 	f.From, f.To = bound(f.From), bound(f.To)
 	switch {
 	case f.Limit < 1 || f.Limit > MaxLimit:

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -68,9 +69,7 @@ func parseServer(s string) (a address, err error) {
 	} else if strings.HasPrefix(host, "[") {
 		a.host = strings.Trim(host, "[]")
 	}
-	if a.host == "" {
-		a.host = "localhost"
-	}
+	a.host = cmp.Or(a.host, "localhost")
 	if n, err := strconv.Atoi(a.port); err != nil || n < 1 || n > 65535 {
 		return a, errors.New("the port of the database is not a number from 1 to 65535")
 	}

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -24,15 +25,10 @@ func userFields(u *accounts.User) []any {
 
 // checkUser checks what a row of users can have. The rules for people are those of accounts.
 func checkUser(u *accounts.User) reason {
-	if why := checkName("e-mail address", u.Email, maxName); why != "" {
-		return why
-	}
-	if u.ClientID != "" {
-		if why := checkName("client id", u.ClientID, maxName); why != "" {
-			return why
-		}
-	}
+	why := cmp.Or(checkName("e-mail address", u.Email, maxName), checkOptional("client id", u.ClientID, maxName))
 	switch {
+	case why != "":
+		return why
 	case len(u.Name) > 400:
 		return "name is too long"
 	case !slices.Contains(accounts.Roles, u.Role):
