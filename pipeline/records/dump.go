@@ -193,7 +193,6 @@ func RestoreDump(ctx context.Context, cfg Config, r io.Reader, then func() error
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	db.SetMaxIdleConns(1)
 	conn, err := db.Conn(ctx) // the statements at the beginning are for one session
 	if err != nil {
 		return d.coded("restore the database", err)

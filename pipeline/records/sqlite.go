@@ -99,7 +99,7 @@ func (s *Store) checkpoint() {
 		_, err = run("PASSIVE")
 	}
 	if err != nil {
-		s.failIfBroken(err)
+		s.noteError(err) // of which the next commit knows better whether there is room
 	}
 }
 
@@ -136,8 +136,7 @@ func classifySQLite(err error) class {
 }
 
 func describeSQLite(err error) string {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		return fmt.Sprintf("SQLite error %d: %s", e.Code(), cmp.Or(sqlite.ErrorCodeString[e.Code()], sqlite.ErrorCodeString[e.Code()&0xFF]))
 	}
 	return fmt.Sprintf("error of type %T", err)

@@ -45,35 +45,25 @@ func (s *Store) Connections() int {
 
 // DatabaseStatus asks the database about itself.
 func (s *Store) DatabaseStatus(ctx context.Context) (DatabaseStatus, error) {
-	st := DatabaseStatus{Dialect: s.d.name, Name: s.Address().Name, Rows: make(map[string]int64), Pool: s.read.Stats()}
-	one := func(query string, to any) error {
-		return each(ctx, s.read, query, nil, func(rows *sql.Rows) error { return rows.Scan(to) })
-	}
+	st := DatabaseStatus{Dialect: s.d.name, Name: s.Address().Name, Pool: s.read.Stats()}
 	version, size := "SELECT VERSION()", "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables WHERE table_schema = DATABASE()"
 	if s.d == &sqliteDialect {
 		version, size = "SELECT sqlite_version()", "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 	}
-	err := one(version, &st.Version)
-	if err == nil {
-		err = one(size, &st.Bytes)
-	}
-	for _, table := range []string{"clients", "certificates", "scope_keys"} {
-		if err == nil {
-			var n int64
-			err = one("SELECT COUNT(*) FROM "+table, &n)
-			st.Rows[table] = n
+	var clients, certificates, scopeKeys, events int64
+	for _, q := range []struct {
+		text string
+		to   any
+	}{
+		{version, &st.Version}, {size, &st.Bytes}, {"SELECT COUNT(*) FROM clients", &clients}, {"SELECT COUNT(*) FROM certificates", &certificates},
+		{"SELECT COUNT(*) FROM scope_keys", &scopeKeys}, {"SELECT COALESCE(MAX(id) - MIN(id) + 1, 0) FROM audit_log", &events},
+	} {
+		if err := s.read.QueryRowContext(ctx, q.text).Scan(q.to); err != nil {
+			return st, s.d.coded("ask for the database's size", err)
 		}
 	}
-	var first, last sql.NullInt64
-	if err == nil {
-		err = each(ctx, s.read, "SELECT MIN(id), MAX(id) FROM audit_log", nil, func(rows *sql.Rows) error { return rows.Scan(&first, &last) })
-	}
-	if err != nil {
-		return st, s.d.coded("ask for the database's size", err)
-	}
-	if last.Valid {
-		st.Rows["audit_log"] = last.Int64 - first.Int64 + 1
-	}
-	st.Rows["messages"], _, err = s.Count(ctx, Filter{})
+	st.Rows = map[string]int64{"clients": clients, "certificates": certificates, "scope_keys": scopeKeys, "audit_log": events}
+	messages, _, err := s.Count(ctx, Filter{})
+	st.Rows["messages"] = messages
 	return st, err
 }

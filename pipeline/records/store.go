@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"database/sql"
@@ -118,18 +119,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Keys == nil || cfg.Numbers == nil {
 		return nil, errors.New("records: keys and number hashes are required")
 	}
-	if cfg.Clock == nil {
-		cfg.Clock = clock.System
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.PoolSize <= 0 {
-		cfg.PoolSize = 10
-	}
-	if cfg.MaxOverflow <= 0 {
-		cfg.MaxOverflow = 20
-	}
+	cfg.Clock = cmp.Or(cfg.Clock, clock.System)
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	cfg.PoolSize, cfg.MaxOverflow = cmp.Or(max(0, cfg.PoolSize), 10), cmp.Or(max(0, cfg.MaxOverflow), 20)
 	a, err := parseURL(cfg.URL)
 	if err != nil {
 		return nil, err
@@ -177,7 +169,7 @@ func (s *Store) openPools() (err error) {
 // setUp migrates, checks the keys and prepares statements.
 func (s *Store) setUp(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
-		return s.openError(err)
+		return fmt.Errorf("database: %w", err) // without the address, which has a password
 	}
 	err := s.checkKeys(ctx, s.keys.Load())
 	if err == nil && s.cfg.IDKey != "" {
@@ -196,12 +188,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	if s.d == &sqliteDialect {
 		return migrate(ctx, s.write, s.d, !s.cfg.KeepTables)
 	}
-	c, err := mysqlConfig(s.addr, s.cfg.TLS)
-	if err != nil {
-		return err
-	}
-	c.ReadTimeout = 0 // a change of a large table takes its time
-	db, err := openMySQL(c, 2, 0)
+	db, err := openServer(s.cfg)
 	if err != nil {
 		return err
 	}
@@ -277,9 +264,6 @@ func (s *Store) Failure() error {
 	}
 	return nil
 }
-
-// openError says what is wrong without quoting the address, which has a password.
-func (s *Store) openError(err error) error { return fmt.Errorf("database: %w", err) }
 
 // setting reads a setting; one that is not there is empty.
 func (s *Store) setting(ctx context.Context, r runner, name string) (value string, err error) {
@@ -359,30 +343,27 @@ func (s *Store) transactOnce(ctx context.Context, f func(*sql.Tx) error) error {
 	} else {
 		tx.Rollback() //nolint:errcheck // the first error says more
 	}
-	if err == nil {
-		s.checkpoint()
-	} else {
-		s.failIfBroken(err)
+	if err != nil {
+		s.noteError(err)
+		return err
 	}
-	s.noteRoom(err)
-	return err
-}
-
-// noteRoom remembers whether the last change found room, for Ping.
-func (s *Store) noteRoom(err error) {
-	switch {
-	case err == nil && s.full.Load():
-		s.full.Store(false)
-	case err != nil && !isRule(err) && s.d.classOf(err) == full:
-		s.full.Store(true)
-	}
+	s.checkpoint()
+	s.full.Store(false)
+	return nil
 }
 
 var errFull = &sealmq.Error{Code: sealmq.NoStorage, Message: "the database has no room left"}
 
-// failIfBroken stops all writing after an error of the disk.
-func (s *Store) failIfBroken(err error) {
-	if !isRule(err) && s.d.classOf(err) == broken {
+// noteError remembers that a change found no room, for Ping, and stops all writing after an error
+// of the disk.
+func (s *Store) noteError(err error) {
+	if isRule(err) {
+		return
+	}
+	switch s.d.classOf(err) {
+	case full:
+		s.full.Store(true)
+	case broken:
 		s.fail(err)
 	}
 }
