@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/api"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/testnode"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
@@ -84,4 +85,35 @@ func TestBrokerAway(t *testing.T) {
 	}
 	s.want(503, "POST", "/api/v1/broker/queue/purge?name=q", `{"name":"q"}`)
 	s.want(503, "POST", "/api/v1/broker/dead/return", `{"queue":"q.dead","all":true}`)
+}
+
+// TestNoBroker: a main server without a broker says so to each operation of the broker.
+func TestNoBroker(t *testing.T) {
+	s := newServer(t, nil)
+	operations, err := api.Operations(api.TagMain)
+	s.must(err)
+	bodies := map[string]string{"queue/purge": `{"name":"q"}`, "queue/delete": `{"name":"q"}`, "dead/return": `{"queue":"q.dead","all":true}`,
+		"queues": `{"name":"q"}`, "queue/options": `{}`, "connections/{connection_id}/disconnect": `{"reason":"no reason"}`}
+	asked := 0
+	for pattern, o := range operations {
+		method, path, _ := strings.Cut(pattern, " ")
+		rest, isBroker := strings.CutPrefix(path, "/api/v1/broker/")
+		if isBroker != (o.Task == "broker") {
+			t.Errorf("%s has the tag %s", pattern, o.Task)
+		}
+		if !isBroker {
+			continue
+		}
+		body := ""
+		if method != "GET" {
+			body = bodies[rest]
+		}
+		if a := s.want(503, method, strings.Replace(path, "{connection_id}", "7", 1)+"?name=q", body); !strings.Contains(a.body, "looks after no broker") {
+			t.Errorf("%s: %s", pattern, a.body)
+		}
+		asked++
+	}
+	if asked != 15 {
+		t.Errorf("%d operations were asked for", asked)
+	}
 }

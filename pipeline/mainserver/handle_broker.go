@@ -7,18 +7,9 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
-	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
-
-// broker is what operators see of the broker.
-func (h *handler) broker() (*brokerview.View, error) {
-	if h.cfg.Broker == nil {
-		return nil, httpkit.Errorf(httpkit.CodeUnavailable, "This main server looks after no broker")
-	}
-	return h.cfg.Broker, nil
-}
 
 func partOf(limit int, cursor string) brokerview.Page {
 	return brokerview.Page{Limit: cmp.Or(limit, records.DefaultLimit), Cursor: cursor}
@@ -26,13 +17,9 @@ func partOf(limit int, cursor string) brokerview.Page {
 
 // ListBrokerQueues implements mainapi.StrictServerInterface.
 func (h *handler) ListBrokerQueues(ctx context.Context, r mainapi.ListBrokerQueuesRequestObject) (mainapi.ListBrokerQueuesResponseObject, error) {
-	v, err := h.broker()
-	if err != nil {
-		return nil, err
-	}
 	p := r.Params
 	desc := p.Order == mainapi.ListBrokerQueuesParamsOrderDesc || p.Order == "" && p.Sort != "" && p.Sort != mainapi.ListBrokerQueuesParamsSortName
-	list, err := v.Queues(ctx, brokerview.Filter{Search: p.Search, Kind: brokerview.Kind(p.Kind), Sort: string(p.Sort), Desc: desc, Page: partOf(p.Limit, p.Cursor)})
+	list, err := h.cfg.Broker.Queues(ctx, brokerview.Filter{Search: p.Search, Kind: brokerview.Kind(p.Kind), Sort: string(p.Sort), Desc: desc, Page: partOf(p.Limit, p.Cursor)})
 	if err != nil {
 		return nil, err
 	}
@@ -60,11 +47,7 @@ func (h *handler) GetBrokerQueue(ctx context.Context, r mainapi.GetBrokerQueueRe
 }
 
 func (h *handler) queueDetail(ctx context.Context, name string) (d mainapi.BrokerQueueDetail, err error) {
-	v, err := h.broker()
-	if err != nil {
-		return d, err
-	}
-	q, err := v.Queue(ctx, name)
+	q, err := h.cfg.Broker.Queue(ctx, name)
 	if err != nil {
 		return d, err
 	}
@@ -115,28 +98,24 @@ func optionsOf(o *mainapi.BrokerQueueOptions) (q sealmq.QueueOptions, err error)
 
 // DeclareBrokerQueue implements mainapi.StrictServerInterface.
 func (h *handler) DeclareBrokerQueue(ctx context.Context, r mainapi.DeclareBrokerQueueRequestObject) (mainapi.DeclareBrokerQueueResponseObject, error) {
-	d, err := h.changeQueue(ctx, "broker_queue_declared", r.Body.Name, &r.Body.Options, func(v *brokerview.View, o sealmq.QueueOptions) error {
-		return v.Declare(ctx, r.Body.Name, &o)
+	d, err := h.changeQueue(ctx, "broker_queue_declared", r.Body.Name, &r.Body.Options, func(o sealmq.QueueOptions) error {
+		return h.cfg.Broker.Declare(ctx, r.Body.Name, &o)
 	})
 	return mainapi.DeclareBrokerQueue201JSONResponse(d), err
 }
 
 // ChangeBrokerQueue implements mainapi.StrictServerInterface.
 func (h *handler) ChangeBrokerQueue(ctx context.Context, r mainapi.ChangeBrokerQueueRequestObject) (mainapi.ChangeBrokerQueueResponseObject, error) {
-	d, err := h.changeQueue(ctx, "broker_queue_changed", r.Params.Name, r.Body, func(v *brokerview.View, o sealmq.QueueOptions) error {
-		return v.Change(ctx, r.Params.Name, o)
+	d, err := h.changeQueue(ctx, "broker_queue_changed", r.Params.Name, r.Body, func(o sealmq.QueueOptions) error {
+		return h.cfg.Broker.Change(ctx, r.Params.Name, o)
 	})
 	return mainapi.ChangeBrokerQueue200JSONResponse(d), err
 }
 
-func (h *handler) changeQueue(ctx context.Context, event, name string, options *mainapi.BrokerQueueOptions, change func(*brokerview.View, sealmq.QueueOptions) error) (d mainapi.BrokerQueueDetail, err error) {
-	v, err := h.broker()
-	if err != nil {
-		return d, err
-	}
+func (h *handler) changeQueue(ctx context.Context, event, name string, options *mainapi.BrokerQueueOptions, change func(sealmq.QueueOptions) error) (d mainapi.BrokerQueueDetail, err error) {
 	o, err := optionsOf(options)
 	if err == nil {
-		err = change(v, o)
+		err = change(o)
 	}
 	if err != nil {
 		return d, err
@@ -158,11 +137,7 @@ func (h *handler) ResumeBrokerQueue(ctx context.Context, r mainapi.ResumeBrokerQ
 }
 
 func (h *handler) pauseQueue(ctx context.Context, event, name string, paused bool) (d mainapi.BrokerQueueDetail, err error) {
-	v, err := h.broker()
-	if err == nil {
-		err = v.Pause(ctx, name, paused)
-	}
-	if err != nil {
+	if err := h.cfg.Broker.Pause(ctx, name, paused); err != nil {
 		return d, err
 	}
 	h.audit(ctx, act{event: event, details: map[string]any{"queue": name}})
@@ -171,25 +146,21 @@ func (h *handler) pauseQueue(ctx context.Context, event, name string, paused boo
 
 // PurgeBrokerQueue implements mainapi.StrictServerInterface.
 func (h *handler) PurgeBrokerQueue(ctx context.Context, r mainapi.PurgeBrokerQueueRequestObject) (mainapi.PurgeBrokerQueueResponseObject, error) {
-	n, err := h.removeMessages(ctx, "broker_queue_purged", r.Params.Name, r.Body.Name, (*brokerview.View).Purge)
+	n, err := h.removeMessages(ctx, "broker_queue_purged", r.Params.Name, r.Body.Name, h.cfg.Broker.Purge)
 	return mainapi.PurgeBrokerQueue200JSONResponse{QueueRemovalJSONResponse: mainapi.QueueRemovalJSONResponse{Removed: int64(n)}}, err
 }
 
 // DeleteBrokerQueue implements mainapi.StrictServerInterface.
 func (h *handler) DeleteBrokerQueue(ctx context.Context, r mainapi.DeleteBrokerQueueRequestObject) (mainapi.DeleteBrokerQueueResponseObject, error) {
-	n, err := h.removeMessages(ctx, "broker_queue_deleted", r.Params.Name, r.Body.Name, (*brokerview.View).Delete)
+	n, err := h.removeMessages(ctx, "broker_queue_deleted", r.Params.Name, r.Body.Name, h.cfg.Broker.Delete)
 	return mainapi.DeleteBrokerQueue200JSONResponse{QueueRemovalJSONResponse: mainapi.QueueRemovalJSONResponse{Removed: int64(n)}}, err
 }
 
-func (h *handler) removeMessages(ctx context.Context, event, name, again string, remove func(*brokerview.View, context.Context, string) (int, error)) (int, error) {
-	v, err := h.broker()
-	if err != nil {
-		return 0, err
-	}
+func (h *handler) removeMessages(ctx context.Context, event, name, again string, remove func(context.Context, string) (int, error)) (int, error) {
 	if name != again {
 		return 0, invalid("name", "The name is not that of the queue")
 	}
-	n, err := remove(v, ctx, name)
+	n, err := remove(ctx, name)
 	if err == nil || n > 0 {
 		h.audit(ctx, act{event: event, severity: records.Warning, details: map[string]any{"queue": name, "messages": n}})
 	}
@@ -198,12 +169,8 @@ func (h *handler) removeMessages(ctx context.Context, event, name, again string,
 
 // PeekBrokerQueue implements mainapi.StrictServerInterface.
 func (h *handler) PeekBrokerQueue(ctx context.Context, r mainapi.PeekBrokerQueueRequestObject) (mainapi.PeekBrokerQueueResponseObject, error) {
-	v, err := h.broker()
-	if err != nil {
-		return nil, err
-	}
 	const usual = 20
-	list, next, err := v.Peek(ctx, r.Params.Name, r.Params.Cursor, cmp.Or(r.Params.Limit, usual))
+	list, next, err := h.cfg.Broker.Peek(ctx, r.Params.Name, r.Params.Cursor, cmp.Or(r.Params.Limit, usual))
 	page := mainapi.BrokerMessagePage{Items: make([]mainapi.BrokerMessage, len(list)), NextCursor: next}
 	for i := range list {
 		m := &list[i]
@@ -215,22 +182,19 @@ func (h *handler) PeekBrokerQueue(ctx context.Context, r mainapi.PeekBrokerQueue
 
 // ReturnDeadLetters implements mainapi.StrictServerInterface.
 func (h *handler) ReturnDeadLetters(ctx context.Context, r mainapi.ReturnDeadLettersRequestObject) (mainapi.ReturnDeadLettersResponseObject, error) {
-	v, err := h.broker()
-	if err != nil {
-		return nil, err
-	}
 	if r.Body.All == (len(r.Body.Items) > 0) {
 		return nil, invalid("items", "Give either all or items")
 	}
 	var done brokerview.Returned
+	var err error
 	if r.Body.All {
-		done, err = v.ReturnAll(ctx, r.Body.Queue, r.Body.Cursor)
+		done, err = h.cfg.Broker.ReturnAll(ctx, r.Body.Queue, r.Body.Cursor)
 	} else {
 		letters := make([]brokerview.Letter, len(r.Body.Items))
 		for i, it := range r.Body.Items {
 			letters[i] = brokerview.Letter{ID: it.ID, Seq: uint64(it.Seq)}
 		}
-		done, err = v.ReturnSome(ctx, r.Body.Queue, letters)
+		done, err = h.cfg.Broker.ReturnSome(ctx, r.Body.Queue, letters)
 	}
 	if n := done.Total(); n > 0 {
 		h.audit(ctx, act{event: "dead_letters_returned", details: map[string]any{"queue": r.Body.Queue, "messages": n}})

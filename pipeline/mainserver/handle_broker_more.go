@@ -12,11 +12,7 @@ import (
 
 // ListBrokerExchanges implements mainapi.StrictServerInterface.
 func (h *handler) ListBrokerExchanges(ctx context.Context, r mainapi.ListBrokerExchangesRequestObject) (mainapi.ListBrokerExchangesResponseObject, error) {
-	v, err := h.broker()
-	if err != nil {
-		return nil, err
-	}
-	list, err := v.Exchanges(ctx, r.Params.Search, partOf(r.Params.Limit, r.Params.Cursor))
+	list, err := h.cfg.Broker.Exchanges(ctx, r.Params.Search, partOf(r.Params.Limit, r.Params.Cursor))
 	page := mainapi.BrokerExchangePage{Items: make([]mainapi.BrokerExchange, len(list.Items)), Total: list.Total, NextCursor: list.Next}
 	for i, x := range list.Items {
 		page.Items[i] = brokerExchange(x)
@@ -30,22 +26,14 @@ func brokerExchange(x sealmq.ExchangeInfo) mainapi.BrokerExchange {
 
 // GetBrokerExchange implements mainapi.StrictServerInterface.
 func (h *handler) GetBrokerExchange(ctx context.Context, r mainapi.GetBrokerExchangeRequestObject) (mainapi.GetBrokerExchangeResponseObject, error) {
-	v, err := h.broker()
-	if err != nil {
-		return nil, err
-	}
-	x, bindings, more, err := v.Exchange(ctx, r.Params.Name)
+	x, bindings, more, err := h.cfg.Broker.Exchange(ctx, r.Params.Name)
 	return mainapi.GetBrokerExchange200JSONResponse{Exchange: brokerExchange(x), Bindings: brokerBindings(bindings), MoreBindings: more}, err
 }
 
 // ListBrokerKeys implements mainapi.StrictServerInterface.
 func (h *handler) ListBrokerKeys(ctx context.Context, r mainapi.ListBrokerKeysRequestObject) (mainapi.ListBrokerKeysResponseObject, error) {
-	v, err := h.broker()
-	if err != nil {
-		return nil, err
-	}
 	const usual = 50
-	list, next, err := v.Keys(ctx, r.Params.Search, r.Params.Cursor, cmp.Or(r.Params.Limit, usual))
+	list, next, err := h.cfg.Broker.Keys(ctx, r.Params.Search, r.Params.Cursor, cmp.Or(r.Params.Limit, usual))
 	page := mainapi.BrokerKeyPage{Items: make([]mainapi.BrokerKey, len(list)), NextCursor: next}
 	for i, k := range list {
 		page.Items[i] = mainapi.BrokerKey{Client: k.Client, Suite: k.Suite, Proven: k.Proven, Issuer: k.Issuer, Fingerprint: k.Fingerprint,
@@ -56,11 +44,7 @@ func (h *handler) ListBrokerKeys(ctx context.Context, r mainapi.ListBrokerKeysRe
 
 // ListBrokerConnections implements mainapi.StrictServerInterface.
 func (h *handler) ListBrokerConnections(ctx context.Context, r mainapi.ListBrokerConnectionsRequestObject) (mainapi.ListBrokerConnectionsResponseObject, error) {
-	v, err := h.broker()
-	if err != nil {
-		return nil, err
-	}
-	list, err := v.Connections(ctx, r.Params.Search, partOf(r.Params.Limit, r.Params.Cursor))
+	list, err := h.cfg.Broker.Connections(ctx, r.Params.Search, partOf(r.Params.Limit, r.Params.Cursor))
 	page := mainapi.BrokerConnectionPage{Items: make([]mainapi.BrokerConnection, len(list.Items)), AsOf: utc(list.AsOf), Total: list.Total, NextCursor: list.Next}
 	for i := range list.Items {
 		page.Items[i] = brokerConnection(&list.Items[i])
@@ -75,11 +59,7 @@ func brokerConnection(c *brokerview.Connection) mainapi.BrokerConnection {
 
 // DisconnectBrokerConnection implements mainapi.StrictServerInterface.
 func (h *handler) DisconnectBrokerConnection(ctx context.Context, r mainapi.DisconnectBrokerConnectionRequestObject) (mainapi.DisconnectBrokerConnectionResponseObject, error) {
-	v, err := h.broker()
-	if err != nil {
-		return nil, err
-	}
-	c, err := v.Disconnect(ctx, uint64(r.ConnectionID))
+	c, err := h.cfg.Broker.Disconnect(ctx, uint64(r.ConnectionID))
 	if sealmq.CodeOf(err) == sealmq.BadArgument {
 		err = httpkit.Errorf(httpkit.CodeNotFound, "There is no such connection; it may have ended")
 	}

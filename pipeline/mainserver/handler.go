@@ -188,7 +188,7 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	own := func(issuer string) bool { return issuer == root || cfg.Revocations.OwnIssuer(issuer) }
 	rt := httpkit.NewRouter(httpkit.Config{Component: "main_server", Identifier: identifier, OwnIssuer: own, Registry: cfg.Service.metrics.registry, Log: cfg.Log, Now: cfg.Service.cfg.Now, Bearer: h.bearer, Denied: h.denied, Refused: cfg.HandshakeFailed})
 	mainapi.HandlerWithOptions(
-		mainapi.NewStrictHandlerWithOptions(h, []mainapi.StrictMiddlewareFunc{keepRequest}, mainapi.StrictHTTPServerOptions{
+		mainapi.NewStrictHandlerWithOptions(h, []mainapi.StrictMiddlewareFunc{h.prepare}, mainapi.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: writeError,
 		}),
 		mainapi.StdHTTPServerOptions{BaseRouter: &checkedMux{rt.Mux(h.access), h.schemas}, ErrorHandlerFunc: badRequest})
@@ -245,8 +245,11 @@ func (h *handler) access(pattern string) httpkit.Options {
 	return o
 }
 
-// taskAccounts is the tag of the operations of accounts.
-const taskAccounts = "accounts"
+// Tags of operations.
+const (
+	taskAccounts = "accounts"
+	taskBroker   = "broker"
+)
 
 type requestKey struct{}
 
@@ -256,9 +259,13 @@ type exchange struct {
 	w http.ResponseWriter
 }
 
-// keepRequest gives operations what the generated types leave out of a request.
-func keepRequest(next mainapi.StrictHandlerFunc, _ string) mainapi.StrictHandlerFunc {
+// prepare gives operations what the generated types leave out of a request. Those of the broker
+// are refused if there is none.
+func (h *handler) prepare(next mainapi.StrictHandlerFunc, _ string) mainapi.StrictHandlerFunc {
 	return func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error) {
+		if h.cfg.Broker == nil && h.operations[r.Pattern].Task == taskBroker {
+			return nil, httpkit.Errorf(httpkit.CodeUnavailable, "This main server looks after no broker")
+		}
 		return next(withRequest(ctx, w, r), w, r, request)
 	}
 }
