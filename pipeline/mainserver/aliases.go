@@ -105,9 +105,17 @@ func optionalObject(r *http.Request) (map[string]any, error) {
 
 // fields reads the values of an object, and remembers what is wrong with them.
 type fields struct {
-	o   map[string]any
-	loc []any
-	bad []httpkit.Field
+	o      map[string]any
+	loc    []any
+	bad    []httpkit.Field
+	failed error // there is no object to read from
+}
+
+// bodyOf are the fields of a body. If that is no JSON object, err says so, and all fields are
+// missing.
+func bodyOf(r *http.Request) *fields {
+	o, err := object(r)
+	return &fields{o: o, loc: []any{"body"}, failed: err}
 }
 
 func fieldsIn(o map[string]any, loc ...any) *fields {
@@ -120,8 +128,8 @@ func (f *fields) wrong(kind, name, msg string) {
 
 // err is what is wrong, or nil.
 func (f *fields) err() error {
-	if len(f.bad) == 0 {
-		return nil
+	if f.failed != nil || len(f.bad) == 0 {
+		return f.failed
 	}
 	return httpkit.Invalid(f.bad...)
 }

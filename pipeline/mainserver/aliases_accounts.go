@@ -93,11 +93,7 @@ func (a *aliases) logInJWT(r *http.Request, c accounts.Credentials) (accounts.Pa
 }
 
 func (a *aliases) logIn(r *http.Request) (any, error) {
-	o, err := object(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
+	f := bodyOf(r)
 	c := accounts.Credentials{Email: f.text("email", maxSecret, true), Password: f.text("password", maxSecret, true), Code: f.text("code", maxSecret, false)}
 	if err := f.err(); err != nil {
 		return nil, err
@@ -164,16 +160,12 @@ func (a *aliases) refresh(r *http.Request) (any, error) {
 }
 
 func (a *aliases) forgotPassword(r *http.Request) (any, error) {
-	o, err := object(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
+	f := bodyOf(r)
 	email := f.text("email", maxSecret, true)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	err = a.h.forgotPassword(r.Context(), email)
+	err := a.h.forgotPassword(r.Context(), email)
 	if errors.Is(err, errNoMail) {
 		return map[string]string{"message": errNoMail.Message}, nil
 	}
@@ -181,16 +173,12 @@ func (a *aliases) forgotPassword(r *http.Request) (any, error) {
 }
 
 func (a *aliases) resetPassword(r *http.Request) (any, error) {
-	o, err := object(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
+	f := bodyOf(r)
 	token, password := f.text("token", maxSecret, true), f.text("new_password", maxSecret, true)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	err = a.h.resetPassword(r.Context(), token, password)
+	err := a.h.resetPassword(r.Context(), token, password)
 	if errors.Is(err, accounts.ErrLink) {
 		err = &httpkit.Error{Code: httpkit.CodeInvalidLink, Message: "Invalid or expired reset token", Status: http.StatusBadRequest}
 	}
@@ -218,11 +206,7 @@ func (a *aliases) changePassword(r *http.Request) (any, error) {
 	if err := ofLogin(r); err != nil {
 		return nil, err
 	}
-	o, err := object(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
+	f := bodyOf(r)
 	current, password := f.text("current_password", maxSecret, true), f.text("new_password", maxSecret, true)
 	if err := f.err(); err != nil {
 		return nil, err

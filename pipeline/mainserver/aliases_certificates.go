@@ -45,19 +45,16 @@ func (a *aliases) addCertificates() {
 	}
 }
 
-// named reads an object whose client has one of its names.
-func named(r *http.Request) (map[string]any, error) {
-	o, err := object(r)
-	if err != nil {
-		return nil, err
-	}
+// named are the fields of a body whose client has one of its names.
+func named(r *http.Request) *fields {
+	f := bodyOf(r)
 	for _, name := range []string{"client_name", "cn", "CN"} {
-		if v, ok := o[name]; ok && o["client_id"] == nil {
-			o["client_id"] = v
+		if v, ok := f.o[name]; ok && f.o["client_id"] == nil {
+			f.o["client_id"] = v
 		}
-		delete(o, name)
+		delete(f.o, name)
 	}
-	return o, nil
+	return f
 }
 
 type issuedAnswer struct {
@@ -82,12 +79,12 @@ func issuedOf(c *mainapi.IssuedCertificate) issuedAnswer {
 }
 
 func (a *aliases) generate(r *http.Request) (any, error) {
-	o, err := named(r)
-	if err != nil {
-		return nil, err
+	f := named(r)
+	if f.failed != nil {
+		return nil, f.failed
 	}
 	var request mainapi.CertificateRequest
-	if err := a.h.schemas.bind("CertificateRequest", o, &request); err != nil {
+	if err := a.h.schemas.bind("CertificateRequest", f.o, &request); err != nil {
 		return nil, err
 	}
 	c, err := a.h.issue(r.Context(), request)
@@ -107,11 +104,7 @@ type revokedAnswer struct {
 }
 
 func (a *aliases) revoke(r *http.Request) (any, error) {
-	o, err := named(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
+	f := named(r)
 	request := ca.Revocation{Name: f.text("client_id", 255, true), Reason: f.text("reason", trust.MaxReasonBytes, false),
 		Serial: trust.SerialForm(f.text("serial", 128, false)), Fingerprint: trust.HexForm(f.text("fingerprint", 128, false))}
 	if request.Serial != "" && request.Fingerprint != "" {
@@ -134,18 +127,14 @@ func (a *aliases) revoke(r *http.Request) (any, error) {
 }
 
 func (a *aliases) renew(r *http.Request) (any, error) {
-	o, err := named(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
+	f := named(r)
 	name := f.text("client_id", 64, true)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	delete(o, "client_id")
+	delete(f.o, "client_id")
 	var request mainapi.RenewRequest
-	if err := a.h.schemas.bind("RenewRequest", o, &request); err != nil {
+	if err := a.h.schemas.bind("RenewRequest", f.o, &request); err != nil {
 		return nil, err
 	}
 	history, err := a.h.cfg.Authority.HistoryOf(name)
@@ -163,11 +152,7 @@ func (a *aliases) renew(r *http.Request) (any, error) {
 }
 
 func (a *aliases) verify(r *http.Request) (any, error) {
-	o, err := object(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
+	f := bodyOf(r)
 	text := f.text("certificate", 64<<10, true)
 	if err := f.err(); err != nil {
 		return nil, err

@@ -78,13 +78,9 @@ type registered struct {
 }
 
 func (a *aliases) register(r *http.Request) (any, error) {
-	o, err := object(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
+	f := bodyOf(r)
 	it := a.itemIn(f, true)
-	if o["enqueue"] == true {
+	if f.o["enqueue"] == true {
 		f.wrong("value_error", "enqueue", "A registered message is not put into the queue; submit it to a proxy")
 	}
 	if it.MessageBody != "" {
@@ -193,17 +189,13 @@ type deliveredAnswer struct {
 }
 
 func (a *aliases) deliver(r *http.Request) (any, error) {
-	o, err := object(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
+	f := bodyOf(r)
 	it := a.itemIn(f, false)
 	worker := f.text("worker_id", maxWorkerName, true)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	results, err := a.h.caller(r.Context()).deliverAny(r.Context(), worker, []pipeline.Item{it}, o["attempt_count"] != nil)
+	results, err := a.h.caller(r.Context()).deliverAny(r.Context(), worker, []pipeline.Item{it}, f.o["attempt_count"] != nil)
 	if err == nil {
 		err = refusal(&results[0])
 	}
@@ -278,15 +270,10 @@ type statusAnswer struct {
 }
 
 func (a *aliases) status(r *http.Request) (any, error) {
-	o, err := object(r)
-	if err != nil {
-		return nil, err
+	f, id := bodyOf(r), r.PathValue("message_id")
+	if id != "" && f.failed == nil {
+		f.o["message_id"] = id
 	}
-	id := r.PathValue("message_id")
-	if id != "" {
-		o["message_id"] = id
-	}
-	f := fieldsIn(o)
 	u := pipeline.Update{MessageID: f.text("message_id", 36, true), ClientID: f.text("client_id", 255, false), State: pipeline.State(f.text("status", 20, true)),
 		Worker: f.text("worker_id", maxWorkerName, false), Error: f.text("error_message", 64<<10, false), Attempts: f.whole("attempt_count", 0, 1<<31-1, -1)}
 	if u.MessageID != "" {
@@ -297,7 +284,7 @@ func (a *aliases) status(r *http.Request) (any, error) {
 	default:
 		f.wrong("enum", "status", "The value must be one of queued, processing, delivered and failed")
 	}
-	if id != "" && o["attempt_count"] == nil {
+	if id != "" && f.o["attempt_count"] == nil {
 		f.wrong("missing", "attempt_count", "Field required")
 	}
 	if err := f.err(); err != nil {

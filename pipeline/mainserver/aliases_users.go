@@ -107,11 +107,7 @@ func (a *aliases) listUsers(r *http.Request) (any, error) {
 }
 
 func (a *aliases) createUser(r *http.Request) (any, error) {
-	o, err := object(r)
-	if err != nil {
-		return nil, err
-	}
-	f := fieldsIn(o)
+	f := bodyOf(r)
 	n := accounts.NewUser{Email: f.text("email", maxSecret, true), Password: f.text("password", maxSecret, true), Name: f.text("name", maxSecret, false), ClientID: f.text("client_id", maxSecret, false),
 		MustChange: actor(r.Context()).Role != accounts.Admin}
 	if name := f.text("role", maxSecret, false); name != "" {
@@ -130,25 +126,13 @@ func (a *aliases) createUser(r *http.Request) (any, error) {
 	return userOf(u), err
 }
 
-// userFields are the account that a request names, and its body.
-func userFields(r *http.Request) (int64, *fields, error) {
-	id, err := userID(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	o, err := object(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	return id, fieldsIn(o), nil
-}
-
 // change changes an account by what read finds in the body.
 func (a *aliases) change(r *http.Request, read func(*fields, *accounts.Changes)) (any, error) {
-	id, f, err := userFields(r)
+	id, err := userID(r)
 	if err != nil {
 		return nil, err
 	}
+	f := bodyOf(r)
 	var c accounts.Changes
 	read(f, &c)
 	if err := f.err(); err != nil {
@@ -193,10 +177,11 @@ func (a *aliases) changeClient(r *http.Request) (any, error) {
 }
 
 func (a *aliases) setPassword(r *http.Request) (any, error) {
-	id, f, err := userFields(r)
+	id, err := userID(r)
 	if err != nil {
 		return nil, err
 	}
+	f := bodyOf(r)
 	password := f.text("new_password", maxSecret, true)
 	if err := f.err(); err != nil {
 		return nil, err
