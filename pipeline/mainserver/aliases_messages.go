@@ -224,40 +224,16 @@ func (a *aliases) deliverBatch(r *http.Request) (any, error) {
 // deliverAny is Deliver for items that may lack their payload: then their rows must be
 // there. counted says that the items' attempts are known.
 func (v *view) deliverAny(ctx context.Context, worker string, items []pipeline.Item, counted bool) ([]pipeline.Result, error) {
-	results := make([]pipeline.Result, len(items))
-	var whole []pipeline.Item
-	var bare []records.Delivery
-	var wholePlaces, barePlaces []int
-	for i, it := range items {
+	return v.deliver(ctx, items, func(it *pipeline.Item) (records.Delivery, *pipeline.Result) {
 		if it.Enc != "" || it.SenderNumber != "" || it.MessageBody != "" {
-			whole, wholePlaces = append(whole, it), append(wholePlaces, i)
-			continue
+			return v.delivery(worker, it)
 		}
 		d := records.Delivery{Message: records.Message{ID: it.MessageID, Client: it.ClientID}, Worker: worker, Attempts: -1}
 		if counted {
 			d.Attempts = it.AttemptCount
 		}
-		bare, barePlaces = append(bare, d), append(barePlaces, i)
-	}
-	if len(whole) > 0 {
-		list, err := v.Deliver(ctx, worker, whole)
-		if err != nil {
-			return nil, err
-		}
-		for i, r := range list {
-			results[wholePlaces[i]] = r
-		}
-	}
-	if len(bare) > 0 {
-		list, err := v.cfg.Records.Deliver(ctx, bare)
-		if err != nil {
-			return nil, err
-		}
-		for i, r := range list {
-			results[barePlaces[i]] = v.result(bare[i].Message.ID, r)
-		}
-	}
-	return results, nil
+		return d, nil
+	})
 }
 
 type statusAnswer struct {

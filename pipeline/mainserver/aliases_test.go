@@ -288,3 +288,22 @@ func TestAliasesAreForTheirRoles(t *testing.T) {
 		}
 	}
 }
+
+// TestDeliveriesWithoutPayloadAreCounted: a delivery that names a registered message counts like
+// one with the message.
+func TestDeliveriesWithoutPayloadAreCounted(t *testing.T) {
+	s := startServer(t, true, nil)
+	for i, client := range []string{`"client_id":"acme-01",`, ""} {
+		id := fmt.Sprintf("m-%d", i)
+		s.asRole("proxy", 200, "POST", "/internal/messages/register", clearMessage(id))
+		for range 2 { // the second changes nothing
+			s.asRole("worker", 200, "POST", "/internal/messages/deliver", `{"message_id":"`+id+`",`+client+`"worker_id":"w-1"}`)
+		}
+	}
+	metrics := s.ask(s.as(""), "GET", "/metrics", "").body
+	for _, want := range []string{`main_server_messages_delivered_total{client_id="acme-01"} 1`, `main_server_messages_delivered_total{client_id="other"} 1`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
+}

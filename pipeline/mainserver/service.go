@@ -175,6 +175,17 @@ func (v *view) Register(ctx context.Context, items []pipeline.Item) ([]pipeline.
 
 // Deliver implements pipeline.Main.
 func (v *view) Deliver(ctx context.Context, worker string, items []pipeline.Item) ([]pipeline.Result, error) {
+	return v.deliver(ctx, items, func(it *pipeline.Item) (records.Delivery, *pipeline.Result) { return v.delivery(worker, it) })
+}
+
+// delivery opens an item. If that cannot be, the result says why.
+func (v *view) delivery(worker string, it *pipeline.Item) (records.Delivery, *pipeline.Result) {
+	m, bad := v.open(it)
+	return records.Delivery{Message: m, Worker: worker, Attempts: it.AttemptCount}, bad
+}
+
+// deliver is Deliver for deliveries that read makes of the items.
+func (v *view) deliver(ctx context.Context, items []pipeline.Item, read func(*pipeline.Item) (records.Delivery, *pipeline.Result)) ([]pipeline.Result, error) {
 	if err := cmp.Or(v.may("deliver messages", sealmq.RoleWorker), checkBatch(len(items))); err != nil {
 		return nil, err
 	}
@@ -182,12 +193,12 @@ func (v *view) Deliver(ctx context.Context, worker string, items []pipeline.Item
 	deliveries := make([]records.Delivery, 0, len(items))
 	places := make([]int, 0, len(items))
 	for i := range items {
-		m, bad := v.open(&items[i])
+		d, bad := read(&items[i])
 		if bad != nil {
 			results[i] = *bad
 			continue
 		}
-		deliveries = append(deliveries, records.Delivery{Message: m, Worker: worker, Attempts: items[i].AttemptCount})
+		deliveries = append(deliveries, d)
 		places = append(places, i)
 	}
 	if len(deliveries) == 0 {
