@@ -44,9 +44,7 @@ func (h *handler) issue(ctx context.Context, r mainapi.CertificateRequest) (answ
 	if err != nil && !errors.Is(err, records.ErrNotFound) {
 		return answer, err
 	}
-	if r.Domain == "" {
-		r.Domain = cmp.Or(client.Domain, records.DefaultDomain)
-	}
+	r.Domain = cmp.Or(r.Domain, client.Domain, records.DefaultDomain)
 	if !mtls.ValidID(r.Domain) { // that of a message may be longer
 		return answer, invalid("domain", "The domain of a certificate is a letter or digit, then up to 63 letters, digits, dots, underscores and hyphens; the client's own is another, so give one")
 	}

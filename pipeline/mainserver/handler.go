@@ -107,9 +107,7 @@ func (c *HandlerConfig) check() error {
 	if c.History == nil {
 		c.History = NewHistory(c.Store, c.Queue, c.Service.cfg.Now, c.Log)
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Refused == nil {
 		c.Refused = NewRefused(c.Store, c.Audit, c.Service.cfg.Now)
 	}

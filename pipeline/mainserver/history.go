@@ -1,6 +1,7 @@
 package mainserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -51,10 +52,7 @@ type History struct {
 // NewHistory returns a history that counts from now on. now must be the clock of the service that
 // shows it. log may be nil.
 func NewHistory(store HistoryRecords, queue pipeline.Queue, now func() time.Time, log *slog.Logger) *History {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	return &History{store: store, queue: queue, now: now, log: log, server: rand.Text(), last: store.Counters(),
+	return &History{store: store, queue: queue, now: now, log: cmp.Or(log, slog.New(slog.DiscardHandler)), server: rand.Text(), last: store.Counters(),
 		minutes: make(map[int64]*records.Minute), dirty: make(map[int64]bool)}
 }
 

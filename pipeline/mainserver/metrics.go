@@ -139,38 +139,9 @@ func (m *metrics) countFailed(client, reason string) {
 	m.failed.WithLabelValues(m.failedClients.of(client), reason).Inc()
 }
 
-// timed measures the calls of the records.
-type timed struct {
-	Records
-	metrics *metrics
-}
-
-func (t *timed) took(operation string, since time.Time) {
-	t.metrics.queries.WithLabelValues(operation).Observe(time.Since(since).Seconds())
-}
-
-// Register implements Records.
-func (t *timed) Register(ctx context.Context, list []records.Message) ([]records.Result, error) {
-	defer t.took("register", time.Now())
-	return t.Records.Register(ctx, list)
-}
-
-// Deliver implements Records.
-func (t *timed) Deliver(ctx context.Context, list []records.Delivery) ([]records.Result, error) {
-	defer t.took("deliver", time.Now())
-	return t.Records.Deliver(ctx, list)
-}
-
-// Status implements Records.
-func (t *timed) Status(ctx context.Context, list []records.Update) ([]records.Result, error) {
-	defer t.took("status", time.Now())
-	return t.Records.Status(ctx, list)
-}
-
-// Get implements Records.
-func (t *timed) Get(ctx context.Context, client, id string) (records.Record, error) {
-	defer t.took("get", time.Now())
-	return t.Records.Get(ctx, client, id)
+// took notes how long a call of the records has taken.
+func (m *metrics) took(operation string, began time.Time) {
+	m.queries.WithLabelValues(operation).Observe(time.Since(began).Seconds())
 }
 
 // addMetrics adds the gauges, which are read when they are asked for.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,15 +89,9 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Registry == nil {
-		cfg.Registry = prometheus.NewRegistry()
-	}
-	m := newMetrics(cfg.Registry)
-	cfg.Records = &timed{cfg.Records, m}
-	return &Service{cfg: cfg, recent: recent{keep: keepRecent}, metrics: m, missing: make(chan struct{}, 1)}, nil
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	cfg.Registry = cmp.Or(cfg.Registry, prometheus.NewRegistry())
+	return &Service{cfg: cfg, recent: recent{keep: keepRecent}, metrics: newMetrics(cfg.Registry), missing: make(chan struct{}, 1)}, nil
 }
 
 // For returns the service as a caller in this process sees it, with the caller's permissions.
@@ -119,10 +114,8 @@ func (v *view) may(what string, roles ...sealmq.Role) error {
 			return err
 		}
 	}
-	for _, r := range roles {
-		if v.caller.Role == r {
-			return nil
-		}
+	if slices.Contains(roles, v.caller.Role) {
+		return nil
 	}
 	return &sealmq.Error{Code: sealmq.Denied, Message: fmt.Sprintf("a certificate of the role %q may not %s", v.caller.Role, what)}
 }
@@ -160,7 +153,9 @@ func (v *view) Register(ctx context.Context, items []pipeline.Item) ([]pipeline.
 	if len(messages) == 0 {
 		return results, nil
 	}
+	began := time.Now()
 	stored, err := v.cfg.Records.Register(ctx, messages)
+	v.metrics.took("register", began)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +199,9 @@ func (v *view) deliver(ctx context.Context, items []pipeline.Item, read func(*pi
 	if len(deliveries) == 0 {
 		return results, nil
 	}
+	began := time.Now()
 	stored, err := v.cfg.Records.Deliver(ctx, deliveries)
+	v.metrics.took("deliver", began)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +228,9 @@ func (v *view) Status(ctx context.Context, updates []pipeline.Update) ([]pipelin
 	for i, u := range updates {
 		list[i] = records.Update{ID: u.MessageID, Client: u.ClientID, State: records.State(u.State), Attempts: u.Attempts, Error: u.Error, Worker: u.Worker, At: u.At}
 	}
+	began := time.Now()
 	stored, err := v.cfg.Records.Status(ctx, list)
+	v.metrics.took("status", began)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +261,9 @@ func (v *view) Find(ctx context.Context, clientID, messageID string) (m pipeline
 	if err := v.may("ask for the state of messages", sealmq.RoleProxy, sealmq.RoleWorker); err != nil {
 		return m, false, err
 	}
+	began := time.Now()
 	r, err := v.cfg.Records.Get(ctx, clientID, messageID)
+	v.metrics.took("get", began)
 	if errors.Is(err, records.ErrNotFound) {
 		return m, false, nil
 	}
