@@ -272,6 +272,3 @@ func New(cfg Config) (*Service, error) {
 }
 
 func (s *Service) now() time.Time { return s.cfg.Now() }
-
-// User returns an account.
-func (s *Service) User(ctx context.Context, id int64) (User, error) { return s.cfg.Store.User(ctx, id) }

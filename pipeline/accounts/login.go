@@ -276,13 +276,3 @@ func (s *Service) Sessions(ctx context.Context, user int64) (list []Session, err
 	}
 	return list, err
 }
-
-// EndSession ends a login of an account.
-func (s *Service) EndSession(ctx context.Context, user, id int64) error {
-	return s.cfg.Store.EndSession(ctx, user, id)
-}
-
-// EndOthers ends all logins of an account but one; keep may be 0.
-func (s *Service) EndOthers(ctx context.Context, user, keep int64) error {
-	return s.cfg.Store.EndSessions(ctx, user, keep)
-}

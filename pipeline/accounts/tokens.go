@@ -40,16 +40,6 @@ func (s *Service) NewToken(ctx context.Context, user int64, name string, scopes 
 	return secret, t, err
 }
 
-// Tokens lists the API tokens of an account.
-func (s *Service) Tokens(ctx context.Context, user int64) ([]Token, error) {
-	return s.cfg.Store.Tokens(ctx, user)
-}
-
-// RemoveToken takes an API token of an account back.
-func (s *Service) RemoveToken(ctx context.Context, user, id int64) error {
-	return s.cfg.Store.RemoveToken(ctx, user, id)
-}
-
 // Allows reports whether a token may do something of a task. Who may write may read.
 func (t *Token) Allows(task string, write bool) bool {
 	return len(t.Scopes) == 0 || slices.Contains(t.Scopes, task+":write") || !write && slices.Contains(t.Scopes, task+":read")

@@ -1,6 +1,7 @@
 package accounts
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -35,9 +36,7 @@ func (a Actor) manages(role sealmq.Role) bool {
 
 // CreateUser makes an account.
 func (s *Service) CreateUser(ctx context.Context, a Actor, n NewUser) (User, error) {
-	if n.Role == "" {
-		n.Role = Plain
-	}
+	n.Role = cmp.Or(n.Role, Plain)
 	switch {
 	case !slices.Contains(Roles, n.Role):
 		return User{}, invalid("role", "The role is one of user, user_manager, operator and admin")
@@ -52,11 +51,6 @@ func (s *Service) CreateUser(ctx context.Context, a Actor, n NewUser) (User, err
 	}
 	u.ID, err = s.cfg.Store.AddUser(ctx, u)
 	return u, err
-}
-
-// Users lists accounts in the order of their ids.
-func (s *Service) Users(ctx context.Context, f UserFilter) ([]User, error) {
-	return s.cfg.Store.Users(ctx, f)
 }
 
 // ChangeUser changes an account. It returns it as it was, too.

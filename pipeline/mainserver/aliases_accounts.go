@@ -30,7 +30,7 @@ func (a *aliases) addAccounts() {
 	}, "POST /auth/jwt/logout")
 	a.add(person, a.changePassword, "POST /portal/auth/change-password")
 	a.add(person, func(r *http.Request) (any, error) {
-		u, err := a.h.cfg.Accounts.User(r.Context(), account(r.Context()).ID)
+		u, err := a.h.cfg.Store.User(r.Context(), account(r.Context()).ID)
 		return userOf(u), err
 	}, "GET /portal/profile")
 	a.add(person, func(r *http.Request) (any, error) {

@@ -56,7 +56,7 @@ const maxUsers = 10_000
 func (a *aliases) allUsers(ctx context.Context, role sealmq.Role) ([]userAnswer, error) {
 	list := []userAnswer{}
 	for f := (accounts.UserFilter{Role: role, Limit: records.MaxLimit}); len(list) < maxUsers; {
-		part, err := a.h.cfg.Accounts.Users(ctx, f)
+		part, err := a.h.cfg.Store.Users(ctx, f)
 		if err != nil {
 			return nil, err
 		}

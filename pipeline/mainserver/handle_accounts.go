@@ -57,7 +57,7 @@ func account(ctx context.Context) httpkit.Account {
 }
 
 func (h *handler) endSession(ctx context.Context, id int64) error {
-	err := h.cfg.Accounts.EndSession(ctx, account(ctx).ID, id)
+	err := h.cfg.Store.EndSession(ctx, account(ctx).ID, id)
 	if errors.Is(err, accounts.ErrNotFound) {
 		return httpkit.Errorf(httpkit.CodeNotFound, "There is no such login")
 	}
@@ -75,7 +75,7 @@ func (h *handler) EndSession(ctx context.Context, r mainapi.EndSessionRequestObj
 // EndOtherSessions implements mainapi.StrictServerInterface.
 func (h *handler) EndOtherSessions(ctx context.Context, _ mainapi.EndOtherSessionsRequestObject) (mainapi.EndOtherSessionsResponseObject, error) {
 	me := account(ctx)
-	if err := h.cfg.Accounts.EndOthers(ctx, me.ID, me.Session); err != nil {
+	if err := h.cfg.Store.EndSessions(ctx, me.ID, me.Session); err != nil {
 		return nil, err
 	}
 	h.audit(ctx, act{event: eventSessionsEnded})
@@ -110,7 +110,7 @@ func (h *handler) ConfirmSession(ctx context.Context, r mainapi.ConfirmSessionRe
 
 // GetMe implements mainapi.StrictServerInterface.
 func (h *handler) GetMe(ctx context.Context, _ mainapi.GetMeRequestObject) (mainapi.GetMeResponseObject, error) {
-	u, err := h.cfg.Accounts.User(ctx, account(ctx).ID)
+	u, err := h.cfg.Store.User(ctx, account(ctx).ID)
 	return mainapi.GetMe200JSONResponse(h.accountOf(u)), err
 }
 

@@ -78,7 +78,7 @@ func (h *handler) RemoveSecondFactor(ctx context.Context, r mainapi.RemoveSecond
 
 // ListTokens implements mainapi.StrictServerInterface.
 func (h *handler) ListTokens(ctx context.Context, _ mainapi.ListTokensRequestObject) (mainapi.ListTokensResponseObject, error) {
-	list, err := h.cfg.Accounts.Tokens(ctx, account(ctx).ID)
+	list, err := h.cfg.Store.Tokens(ctx, account(ctx).ID)
 	answer := mainapi.ListTokens200JSONResponse{Items: []mainapi.TokenInfo{}}
 	for _, t := range list {
 		answer.Items = append(answer.Items, tokenInfo(t))
@@ -112,7 +112,7 @@ func (h *handler) MakeToken(ctx context.Context, r mainapi.MakeTokenRequestObjec
 
 // RemoveToken implements mainapi.StrictServerInterface.
 func (h *handler) RemoveToken(ctx context.Context, r mainapi.RemoveTokenRequestObject) (mainapi.RemoveTokenResponseObject, error) {
-	err := h.cfg.Accounts.RemoveToken(ctx, account(ctx).ID, r.TokenID)
+	err := h.cfg.Store.RemoveToken(ctx, account(ctx).ID, r.TokenID)
 	if errors.Is(err, accounts.ErrNotFound) {
 		err = httpkit.Errorf(httpkit.CodeNotFound, "There is no such token")
 	}

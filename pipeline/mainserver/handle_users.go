@@ -62,7 +62,7 @@ func (h *handler) ListUsers(ctx context.Context, r mainapi.ListUsersRequestObjec
 		}
 		f.After = n
 	}
-	list, err := h.cfg.Accounts.Users(ctx, f)
+	list, err := h.cfg.Store.Users(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (h *handler) ListUsers(ctx context.Context, r mainapi.ListUsersRequestObjec
 
 // GetUser implements mainapi.StrictServerInterface.
 func (h *handler) GetUser(ctx context.Context, r mainapi.GetUserRequestObject) (mainapi.GetUserResponseObject, error) {
-	u, err := h.cfg.Accounts.User(ctx, r.UserID)
+	u, err := h.cfg.Store.User(ctx, r.UserID)
 	return mainapi.GetUser200JSONResponse(h.accountOf(u)), err
 }
 
@@ -171,7 +171,7 @@ func (h *handler) SetUserPassword(ctx context.Context, r mainapi.SetUserPassword
 }
 
 func (h *handler) setUserPassword(ctx context.Context, id int64, password string, mustChange bool) (accounts.User, error) {
-	if u, err := h.cfg.Accounts.User(ctx, id); err == nil && u.Role != accounts.Plain {
+	if u, err := h.cfg.Store.User(ctx, id); err == nil && u.Role != accounts.Plain {
 		if err := h.confirmed(ctx); err != nil { // it would open the account to the caller
 			return u, err
 		}

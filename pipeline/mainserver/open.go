@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,10 +27,8 @@ func judge(err error) pipeline.ResultStatus {
 	case errors.Is(err, seal.ErrFuture):
 		return pipeline.StatusUnavailable
 	}
-	for _, kind := range final {
-		if errors.Is(err, kind) {
-			return pipeline.StatusInvalid
-		}
+	if slices.ContainsFunc(final, func(kind error) bool { return errors.Is(err, kind) }) {
+		return pipeline.StatusInvalid
 	}
 	return pipeline.StatusUnavailable
 }
@@ -74,8 +73,7 @@ func (v *view) open(it *pipeline.Item) (m records.Message, bad *pipeline.Result)
 
 // kindOf is an error without what it says of a single item.
 func kindOf(err error) string {
-	var e *seal.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*seal.Error](err); ok {
 		return e.Kind.Error()
 	}
 	return err.Error()
