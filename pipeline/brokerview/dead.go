@@ -3,6 +3,7 @@ package brokerview
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/sealmq/sealmq"
@@ -126,12 +127,7 @@ func (r *Returned) move(ctx context.Context, m sealmq.Manager, queue string, fou
 			r.keep(1, whyNoLetter)
 		}
 	}
-	to := make([]string, 0, len(groups))
-	for name := range groups {
-		to = append(to, name)
-	}
-	slices.Sort(to)
-	for _, name := range to {
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		n := 0
 		for ids := range slices.Chunk(groups[name], sealmq.MaxMoveIDs) {
 			moved, err := m.MoveMessages(ctx, queue, name, ids)

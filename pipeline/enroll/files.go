@@ -1,13 +1,14 @@
 package enroll
 
 import (
-	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sealmq/sealmq/ca"
@@ -26,10 +27,7 @@ type Files struct {
 }
 
 func (f Files) fs() durable.FS {
-	if f.FS == nil {
-		return durable.OS()
-	}
-	return f.FS
+	return cmp.Or(f.FS, durable.OS())
 }
 
 // note is the file that says where the certificate came from.
@@ -204,10 +202,8 @@ func (f Files) checkAuthority(file string, cert *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range certs {
-		if bytes.Equal(c.Raw, cert.Raw) {
-			return nil
-		}
+	if slices.ContainsFunc(certs, cert.Equal) {
+		return nil
 	}
 	return &hintError{file + " has the certificate of another authority", "choose another folder; if this machine is to change to the new authority, move the old files away first"}
 }
