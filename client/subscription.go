@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/changes"
 )
 
 // subscription is the sealmq.Subscription of a client. It goes on over a lost connection. It
@@ -26,13 +27,12 @@ type subscription struct {
 	closing  bool
 	waiter   *call // of the Consume that is not answered yet
 
-	mu    sync.Mutex
-	limit int // the largest prefetch there was
-	buf   []sealmq.Delivery
-	head  int
-	err   error
-	// ready has room for one signal that buf or err may have something.
-	ready chan struct{}
+	mu      sync.Mutex
+	limit   int // the largest prefetch there was
+	buf     []sealmq.Delivery
+	head    int
+	err     error
+	changed changes.Signal // buf or err has something
 }
 
 // Consume subscribes to a queue; see sealmq.Source. A client consumes one queue because
@@ -79,7 +79,7 @@ func (c *Client) Watch(ctx context.Context, list ...WatchBinding) (sealmq.Subscr
 // open makes a subscription of what the caller has filled in.
 func (c *Client) open(ctx context.Context, s *subscription) (sealmq.Subscription, error) {
 	waiter := newCall()
-	s.c, s.waiter, s.ready, s.limit = c, waiter, make(chan struct{}, 1), cmp.Or(s.prefetch, sealmq.MaxPrefetch)
+	s.c, s.waiter, s.limit = c, waiter, cmp.Or(s.prefetch, sealmq.MaxPrefetch)
 	if err := c.subscribe(s); err != nil {
 		return nil, err
 	}
@@ -252,45 +252,30 @@ func (s *subscription) Next(ctx context.Context, dst []sealmq.Delivery) (int, er
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	for {
-		s.mu.Lock()
-		n := copy(dst, s.buf[s.head:])
-		clear(s.buf[s.head : s.head+n])
-		s.head += n
-		more := s.head < len(s.buf) || s.err != nil
-		if s.head == len(s.buf) {
-			s.buf, s.head = s.buf[:0], 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.head == len(s.buf) {
+		if s.err != nil {
+			return 0, s.err
 		}
-		err := s.err
-		s.mu.Unlock()
-		if more {
-			s.signal() // for other callers
-		}
-		if n > 0 {
-			return n, nil
-		}
-		if err != nil {
+		if err := s.changed.Wait(ctx, &s.mu); err != nil {
 			return 0, err
 		}
-		select {
-		case <-s.ready:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
 	}
-}
-
-func (s *subscription) signal() {
-	select {
-	case s.ready <- struct{}{}:
-	default:
+	n := copy(dst, s.buf[s.head:])
+	clear(s.buf[s.head : s.head+n])
+	s.head += n
+	if s.head == len(s.buf) {
+		s.buf, s.head = s.buf[:0], 0
 	}
+	return n, nil
 }
 
 // add takes new deliveries over. What is over the prefetch was taken back by the broker
 // (the oldest first, since all of a queue have the same ack timeout) and comes again, so the oldest go.
 func (s *subscription) add(list []sealmq.Delivery) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err == nil {
 		if s.head > 0 && len(s.buf)+len(list) > cap(s.buf) {
 			n := copy(s.buf, s.buf[s.head:])
@@ -303,8 +288,7 @@ func (s *subscription) add(list []sealmq.Delivery) {
 			s.head += over
 		}
 	}
-	s.mu.Unlock()
-	s.signal()
+	s.changed.Notify()
 }
 
 // interrupt forgets what was not handed out: the broker delivers it again.
@@ -317,11 +301,9 @@ func (s *subscription) interrupt() {
 
 func (s *subscription) end(err error) {
 	s.mu.Lock()
-	if s.err == nil {
-		s.err = err
-	}
-	s.mu.Unlock()
-	s.signal()
+	defer s.mu.Unlock()
+	s.err = cmp.Or(s.err, err)
+	s.changed.Notify()
 }
 
 func (s *subscription) ended() error {
