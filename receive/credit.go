@@ -24,7 +24,10 @@ func (r *Receiver) take(ctx context.Context) error {
 		next = max(c.own, min(4*c.now, maxCredit, maxCreditBytes/max(c.bytes/(c.kept+c.shown), 1)))
 	}
 	c.shown, c.kept, c.bytes = 0, 0, 0
-	r.setCredit(next)
+	if c.own > 0 && next != c.now {
+		c.now = next
+		_ = r.sub.SetPrefetch(next) // what is wrong with the subscription, its Next says
+	}
 	n, err := r.sub.Next(ctx, r.batch)
 	if err == nil {
 		r.setPending(r.batch[:n])
@@ -38,12 +41,5 @@ func (c *credit) count(settled []sealmq.Delivery, shown int) {
 	c.kept += len(settled) - shown
 	for i := range settled {
 		c.bytes += len(settled[i].Body)
-	}
-}
-
-func (r *Receiver) setCredit(n int) {
-	if c := &r.credit; c.own > 0 && n != c.now {
-		c.now = n
-		_ = r.sub.SetPrefetch(n) // what is wrong with the subscription, its Next says
 	}
 }

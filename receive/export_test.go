@@ -7,7 +7,7 @@ func (l *Ledger) SetGrowth(n int64) { l.growth = n }
 
 // DecodeLedger reads a ledger's payload as a start does.
 func DecodeLedger(payload []byte) error {
-	l := newLedger(LedgerConfig{MaxIDs: 8})
+	l := NewLedger(LedgerConfig{MaxIDs: 8})
 	err := l.takeState(payload)
 	if err != nil {
 		err = l.takeCommit(payload)

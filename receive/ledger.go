@@ -179,7 +179,7 @@ func sumText(text []byte) textSum {
 // file system has locks, and is a *DamagedFileError if it cannot be read; then nothing is
 // changed.
 func OpenLedger(name string, cfg LedgerConfig) (*Ledger, error) {
-	l := newLedger(cfg)
+	l := NewLedger(cfg)
 	l.name = name
 	if l.cfg.MaxIDs > MaxLedgerIDs || l.maxStateBytes() > framelog.MaxPayloadBytes {
 		return nil, fmt.Errorf("open ledger: its bounds allow more than a file holds (%d ids at most)", MaxLedgerIDs)
@@ -200,9 +200,7 @@ func OpenLedger(name string, cfg LedgerConfig) (*Ledger, error) {
 }
 
 // NewLedger makes one that is forgotten with the process.
-func NewLedger(cfg LedgerConfig) *Ledger { return newLedger(cfg) }
-
-func newLedger(cfg LedgerConfig) *Ledger {
+func NewLedger(cfg LedgerConfig) *Ledger {
 	cfg.FS = cfg.System()
 	if cfg.Now == nil {
 		cfg.Now = clock.System.Now
@@ -376,7 +374,7 @@ func (l *Ledger) commit(output Output, messages []*seal.Message, of func(i int) 
 	}
 	l.output = output
 	if l.log != nil {
-		l.log.Mark(l.appendMark)
+		l.log.Mark(func(b []byte) []byte { return l.appendCommit(b, l.output, nil, nil) }) // a commit of nothing
 	}
 	if l.log == nil || l.log.Length() < l.base+max(l.growth, l.base) && len(l.list) < maxLedgerEpochs {
 		return nil
@@ -442,9 +440,6 @@ func (l *Ledger) remember(k known) {
 	l.known[k.id] = uint32(l.head)
 	l.head = (l.head + 1) % len(l.ids)
 }
-
-// appendMark appends a commit of nothing.
-func (l *Ledger) appendMark(b []byte) []byte { return l.appendCommit(b, l.output, nil, nil) }
 
 // Close gives the ledger up. What is committed is on stable storage already.
 func (l *Ledger) Close() error {

@@ -155,16 +155,12 @@ func New(ctx context.Context, c *client.Client, queue string, cfg Config) (*Rece
 	if len(cfg.Names) == 0 || cfg.Keys == nil {
 		return nil, errors.New("receive: Config.Names and Keys must be set")
 	}
-	if cfg.Ledger == nil {
-		cfg.Ledger = NewLedger(LedgerConfig{})
-	}
+	cfg.Ledger = cmp.Or(cfg.Ledger, NewLedger(LedgerConfig{}))
 	cfg.UndecidedDelay = cmp.Or(max(cfg.UndecidedDelay, 0), DefaultUndecidedDelay)
 	if cfg.Now == nil {
 		cfg.Now = clock.System.Now
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	r := &Receiver{c: c, cfg: cfg, keys: fingerprints(cfg.Keys), deadQueue: strings.HasSuffix(queue, sealmq.DeadSuffix),
 		checked: make(map[[32]byte]bool), left: make(map[string]int), chainless: make(map[string]int), wanted: make(map[[32]byte]bool), shown: make(map[string]*sealmq.Delivery),
 		batch: make([]sealmq.Delivery, receiveBatch), results: make([]openResult, receiveBatch)}
