@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -53,15 +54,11 @@ func NewKeyEntry(signer *Signer, e KeyEntry) ([]byte, error) {
 	if signer == nil || e.Key == nil {
 		return nil, errors.New("an entry needs a signer and a key")
 	}
-	if e.Owner == "" {
-		e.Owner = signer.name
-	}
+	e.Owner = cmp.Or(e.Owner, signer.name)
 	if e.Owner != signer.name {
 		return nil, refuse(ErrSender, "", "%s cannot sign an entry of %s", signer.name, e.Owner)
 	}
-	if e.Serial == 0 {
-		e.Serial = 1
-	}
+	e.Serial = cmp.Or(e.Serial, 1)
 	if e.Created.IsZero() {
 		e.Created = time.Now()
 	}

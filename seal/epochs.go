@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +30,7 @@ type opened struct {
 // openEpoch checks the epoch of an envelope and finds out its secret. Cheap checks come
 // before costly ones, and nothing is calculated with the private key for a sender that
 // the Verifier does not know.
-func (o *Opener) openEpoch(p *parts, at int64, now time.Time) (*opened, error) {
+func (o *Opener) openEpoch(set *keySet, p *parts, at int64, now time.Time) (*opened, error) {
 	part, h, body, err := p.header()
 	if err != nil {
 		return nil, err
@@ -39,7 +38,7 @@ func (o *Opener) openEpoch(p *parts, at int64, now time.Time) (*opened, error) {
 	if !o.accepts(h.kem.suite) {
 		return nil, refuse(ErrSuite, "ask the sender to take a key of another suite", "suite %s is not accepted here", h.kem.suite)
 	}
-	key, mine, err := o.slotOf(h)
+	key, mine, err := o.slotOf(set, h)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +75,7 @@ func (o *Opener) openEpoch(p *parts, at int64, now time.Time) (*opened, error) {
 }
 
 // slotOf finds our part of a header and the key that it was made for.
-func (o *Opener) slotOf(h *header) (kemPrivate, *slot, error) {
-	set := o.keys.Load()
+func (o *Opener) slotOf(set *keySet, h *header) (kemPrivate, *slot, error) {
 	for i := range h.slots {
 		s := &h.slots[i]
 		if s.name != o.cfg.Name {
@@ -85,9 +83,7 @@ func (o *Opener) slotOf(h *header) (kemPrivate, *slot, error) {
 		}
 		// A key of another suite has another id.
 		if k := set.byID[s.key]; k != nil && k.suite == h.kem.suite {
-			if key, ok := k.alg.(kemPrivate); ok {
-				return key, s, nil
-			}
+			return k.alg.(kemPrivate), s, nil
 		}
 	}
 	return kemPrivate{}, nil, o.errNoKey(h, set)
@@ -152,7 +148,6 @@ func openSecret(h *header, mine *slot, key kemPrivate, body [32]byte) (secret [3
 type epochCache struct {
 	mu      sync.Mutex
 	max     int
-	age     uint64 // grows with each clear
 	byPart  map[string]*list.Element
 	recent  list.List // of *cached, the last used first
 	opening singleflight.Group
@@ -165,19 +160,18 @@ type cached struct {
 
 // get returns the epoch of the given bytes, which open makes if it is not there.
 func (c *epochCache) get(part []byte, open func() (*opened, error)) (*opened, error) {
-	e, age := c.find(part)
-	if e != nil {
+	if e := c.find(part); e != nil {
 		return e, nil
 	}
 	key, mine := string(part), false
-	v, err, _ := c.opening.Do(fmt.Sprint(age, " ", key), func() (any, error) {
+	v, err, _ := c.opening.Do(key, func() (any, error) {
 		mine = true
-		if e, _ := c.find(part); e != nil { // somebody else has opened it in between
+		if e := c.find(part); e != nil { // somebody else has opened it in between
 			return e, nil
 		}
 		e, err := open()
 		if err == nil {
-			c.insert(key, e, age)
+			c.insert(key, e)
 		}
 		return e, err
 	})
@@ -187,22 +181,22 @@ func (c *epochCache) get(part []byte, open func() (*opened, error)) (*opened, er
 	return v.(*opened), err
 }
 
-// find returns the epoch of the given bytes, or nil, and the age of the cache.
-func (c *epochCache) find(part []byte) (e *opened, age uint64) {
+// find returns the epoch of the given bytes, or nil.
+func (c *epochCache) find(part []byte) *opened {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if at := c.byPart[string(part)]; at != nil {
-		c.recent.MoveToFront(at)
-		e = at.Value.(*cached).epoch
+	at := c.byPart[string(part)]
+	if at == nil {
+		return nil
 	}
-	return e, c.age
+	c.recent.MoveToFront(at)
+	return at.Value.(*cached).epoch
 }
 
-// insert adds an epoch that was opened at an age, unless that is over.
-func (c *epochCache) insert(part string, e *opened, age uint64) {
+func (c *epochCache) insert(part string, e *opened) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.age != age || c.byPart[part] != nil {
+	if c.byPart[part] != nil {
 		return
 	}
 	c.byPart[part] = c.recent.PushFront(&cached{part, e})
@@ -210,13 +204,4 @@ func (c *epochCache) insert(part string, e *opened, age uint64) {
 		last := c.recent.Back()
 		delete(c.byPart, c.recent.Remove(last).(*cached).part)
 	}
-}
-
-// clear forgets all epochs, also those that are just being opened.
-func (c *epochCache) clear() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.age++
-	clear(c.byPart)
-	c.recent.Init()
 }

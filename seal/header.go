@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"time"
@@ -208,14 +209,9 @@ func (h *header) checkBounds() error {
 func (h *header) checkNames() error {
 	err := checkText("sender", h.sender)
 	for _, s := range h.slots {
-		if err == nil {
-			err = checkText("receiver", s.name)
-		}
+		err = cmp.Or(err, checkText("receiver", s.name))
 	}
-	if err == nil {
-		err = distinct(h.slots)
-	}
-	if err != nil {
+	if err = cmp.Or(err, distinct(h.slots)); err != nil {
 		return &Error{Kind: ErrMalformed, Err: err}
 	}
 	return nil

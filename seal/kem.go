@@ -3,7 +3,6 @@ package seal
 import (
 	"crypto/ecdh"
 	"crypto/hpke"
-	"errors"
 	"fmt"
 )
 
@@ -114,5 +113,3 @@ func kemWhere(f func(*kem) bool) *kem {
 	}
 	return nil
 }
-
-var errNoKEM = errors.New("the key is of a suite that opens no epochs")

@@ -72,12 +72,13 @@ type Opener struct {
 	redacted
 	cfg     OpenerConfig
 	keys    atomic.Pointer[keySet]
-	epochs  epochCache
 	buffers sync.Pool // of *buffer
 }
 
-// keySet is a Keyring in the order in which an Opener needs it.
+// keySet is a Keyring in the order in which an Opener needs it, with the epochs that were opened
+// with it: a retired key's epochs must not stay open.
 type keySet struct {
+	epochs  epochCache
 	byID    map[keyID]*PrivateKey
 	retired map[string]RetiredKey // by the hexadecimal key id
 	legacy  []*PrivateKey
@@ -108,7 +109,7 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	o := &Opener{cfg: cfg, epochs: epochCache{max: cfg.MaxEpochs, byPart: make(map[string]*list.Element)}}
+	o := &Opener{cfg: cfg}
 	o.buffers.New = func() any { return new(buffer) }
 	o.SetKeys(cfg.Keys)
 	return o, nil
@@ -117,7 +118,8 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 // SetKeys takes the keys of another ring, or of a ring that was changed. Later changes of
 // the ring have no effect.
 func (o *Opener) SetKeys(r *Keyring) {
-	set := &keySet{byID: make(map[keyID]*PrivateKey), retired: make(map[string]RetiredKey)}
+	set := &keySet{epochs: epochCache{max: o.cfg.MaxEpochs, byPart: make(map[string]*list.Element)},
+		byID: make(map[keyID]*PrivateKey), retired: make(map[string]RetiredKey)}
 	for _, k := range r.live {
 		if k.suite.Proves() {
 			set.byID[k.Public().id()] = k
@@ -129,7 +131,6 @@ func (o *Opener) SetKeys(r *Keyring) {
 		set.retired[k.Fingerprint[len("sha256:"):][:2*len(keyID{})]] = k
 	}
 	o.keys.Store(set)
-	o.epochs.clear() // a retired key's epochs must not stay open
 }
 
 // Open opens an envelope in any form and checks everything that its suite makes
@@ -161,8 +162,8 @@ func (o *Opener) Open(body []byte, want Expect) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := o.cfg.Now()
-	e, err := o.epochs.get(p.epoch, func() (*opened, error) { return o.openEpoch(&p, m.sealedAt, now) })
+	now, set := o.cfg.Now(), o.keys.Load()
+	e, err := set.epochs.get(p.epoch, func() (*opened, error) { return o.openEpoch(set, &p, m.sealedAt, now) })
 	if err != nil {
 		return nil, err
 	}

@@ -124,10 +124,7 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 }
 
 func encapsulate(r Receiver) ([]byte, exporter, error) {
-	key, ok := r.Key.alg.(kemPublic)
-	if !ok {
-		return nil, nil, errNoKEM
-	}
+	key := r.Key.alg.(kemPublic) // every key of a suite that proves its sender has one
 	return key.kem.encapsulate(key.key)
 }
 
@@ -221,24 +218,14 @@ func (s *Sealer) sealLegacy(p *plan, c Content) ([]byte, error) {
 		return nil, err
 	}
 	to := p.receivers[0]
-	key, ok := to.Key.alg.(LegacyPublicKey)
-	if !ok {
-		return nil, errNoKEM
-	}
-	return key.Seal(p.suite, to.Name, c, s.cfg.Now(), s.random)
+	return to.Key.alg.(LegacyPublicKey).Seal(p.suite, to.Name, c, s.cfg.Now(), s.random)
 }
 
 func checkContent(c Content) error {
-	if err := sealmq.CheckName("message id", c.ID); err != nil {
-		return err
-	}
-	if err := checkOptional("exchange", c.Exchange); err != nil {
-		return err
-	}
 	if len(c.Body) > MaxContentBytes {
 		return errContent(len(c.Body))
 	}
-	return checkOptional("routing key", c.RoutingKey)
+	return cmp.Or(sealmq.CheckName("message id", c.ID), checkOptional("exchange", c.Exchange), checkOptional("routing key", c.RoutingKey))
 }
 
 // seal leaves the message in b.block.

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 
@@ -26,25 +27,21 @@ const (
 type parts struct{ id, suite, epoch, sealed []byte }
 
 // split cuts an envelope.
-func split(body []byte) (parts, error) {
-	p, err := splitAny(body)
+func split(body []byte) (p parts, err error) {
+	if len(body) > maxEnvelopeBytes {
+		return parts{}, malformed("it has %d bytes, and %d are allowed", len(body), maxEnvelopeBytes)
+	}
+	p, ok := splitCanonical(body)
+	if !ok {
+		if t := bytes.TrimLeft(body, " \t\r\n"); len(t) == 0 || t[0] != '{' {
+			return parts{}, notSealed()
+		}
+		p, err = splitJSON(body)
+	}
 	if err == nil && len(p.epoch) > jsonform.Base64.EncodedLen(maxEpochBytes) {
 		return parts{}, malformed("the epoch has %d bytes, and %d are allowed", len(p.epoch), jsonform.Base64.EncodedLen(maxEpochBytes))
 	}
 	return p, err
-}
-
-func splitAny(body []byte) (parts, error) {
-	if len(body) > maxEnvelopeBytes {
-		return parts{}, malformed("it has %d bytes, and %d are allowed", len(body), maxEnvelopeBytes)
-	}
-	if p, ok := splitCanonical(body); ok {
-		return p, nil
-	}
-	if t := bytes.TrimLeft(body, " \t\r\n"); len(t) == 0 || t[0] != '{' {
-		return parts{}, notSealed()
-	}
-	return splitJSON(body)
 }
 
 // errNoSuite says that JSON may be an envelope of a legacy suite, and is none of ours.
@@ -219,16 +216,9 @@ func parseMessage(id, p []byte) (message, error) {
 
 // check refuses what parseMessage lets pass for speed: texts that no sender may use.
 func (m *message) check() error {
-	if err := sealmq.CheckName("message id", string(m.id)); err != nil {
+	if err := cmp.Or(sealmq.CheckName("message id", string(m.id)), checkOptional("exchange", string(m.exchange)),
+		checkOptional("routing key", string(m.routingKey))); err != nil {
 		return &Error{Kind: ErrMalformed, Err: err}
-	}
-	for _, f := range []struct {
-		kind string
-		text []byte
-	}{{"exchange", m.exchange}, {"routing key", m.routingKey}} {
-		if err := checkOptional(f.kind, string(f.text)); err != nil {
-			return &Error{Kind: ErrMalformed, Err: err}
-		}
 	}
 	return nil
 }
