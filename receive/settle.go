@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -156,9 +157,7 @@ func (r *Receiver) leave(d *sealmq.Delivery, reason error) error {
 	if !known {
 		r.stayed.Add(1)
 		r.cfg.Log.Warn("message cannot be opened and stays in the queue", "message_id", d.ID, "err", reason)
-		if r.unopened == nil {
-			r.unopened = reason
-		}
+		r.unopened = cmp.Or(r.unopened, reason)
 	}
 	return r.sub.Release(delay, *d)
 }

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"crypto"
 	"crypto/hpke"
 	"io"
 )
@@ -20,8 +21,17 @@ func (s *Sealer) SetEncapsulation(enc map[string][]byte, keys map[string]*Privat
 
 // Deterministic makes ECDSA signatures the same each time (RFC 6979).
 func (s *Signer) Deterministic() *Signer {
-	s.random = false
+	s.key = deterministic{s.key}
 	return s
+}
+
+type deterministic struct{ crypto.Signer }
+
+func (d deterministic) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if opts != pss {
+		random = nil
+	}
+	return d.Signer.Sign(random, digest, opts)
 }
 
 // EncryptKeyFileWith is EncryptKeyFile with less work.

@@ -86,7 +86,6 @@ type Signer struct {
 	sum    [32]byte
 	key    crypto.Signer
 	scheme Scheme
-	random bool // false makes ECDSA deterministic, for vectors
 }
 
 // NewSigner makes a Signer of a certificate chain, leaf first, in DER, and the leaf's
@@ -129,7 +128,7 @@ func NewSigner(name string, chain [][]byte, key crypto.PrivateKey) (*Signer, err
 	if err != nil {
 		return nil, err
 	}
-	return &Signer{name: name, leaf: leaf, chain: encoded, sum: sha256.Sum256(encoded), key: signer, scheme: scheme, random: true}, nil
+	return &Signer{name: name, leaf: leaf, chain: encoded, sum: sha256.Sum256(encoded), key: signer, scheme: scheme}, nil
 }
 
 // Name is the identity that the Signer signs as.
@@ -144,12 +143,8 @@ func (s *Signer) NotAfter() time.Time { return s.leaf.NotAfter }
 
 // Sign signs content for what label says it is.
 func (s *Signer) Sign(label Label, content []byte) ([]byte, error) {
-	random := rand.Reader
-	if !s.random && s.scheme != RSAPSSSHA256 {
-		random = nil
-	}
 	digest, opts := s.scheme.digest(label, content)
-	sig, err := s.key.Sign(random, digest, opts)
+	sig, err := s.key.Sign(rand.Reader, digest, opts)
 	if err != nil {
 		return nil, fmt.Errorf("sign as %s: %w", s.name, err)
 	}

@@ -1,6 +1,7 @@
 package send
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -73,10 +74,9 @@ func parseEntry(payload []byte) (SpoolEntry, error) {
 
 // checkEntry refuses what the format has no room for.
 func checkEntry(e *SpoolEntry) error {
-	for _, n := range []struct{ what, name string }{{"message id", e.ID}, {"exchange", e.Exchange}, {"routing key", e.Key}} {
-		if err := sealmq.CheckName(n.what, n.name); err != nil {
-			return err
-		}
+	err := cmp.Or(sealmq.CheckName("message id", e.ID), sealmq.CheckName("exchange", e.Exchange), sealmq.CheckName("routing key", e.Key))
+	if err != nil {
+		return err
 	}
 	switch {
 	case len(e.Position) > MaxPositionBytes:

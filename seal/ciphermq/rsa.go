@@ -1,6 +1,7 @@
 package ciphermq
 
 import (
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -41,9 +42,7 @@ type rsaPrivate struct {
 }
 
 func generateRSA(bits int) (seal.LegacyPrivateKey, error) {
-	if bits == 0 {
-		bits = DefaultRSABits
-	}
+	bits = cmp.Or(bits, DefaultRSABits)
 	if bits < MinRSABits || bits > MaxRSABits || bits%8 != 0 {
 		return nil, fmt.Errorf("an RSA key is made with %d to %d bits, in steps of 8, not with %d", MinRSABits, MaxRSABits, bits)
 	}
