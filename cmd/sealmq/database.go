@@ -59,7 +59,7 @@ with the salt of their hashes (HASH_SALT). "Move from the Python message broker"
 	flags.BoolVar(&f.snapshotExists, "snapshot-exists", false, "there is a snapshot of another kind")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be done, and change nothing")
 	flags.BoolVar(&f.keepUnreadable, "keep-unreadable", false, "go on although the key does not open some messages, which stay as they are")
-	return standalone(checked(cmd, func() error {
+	return configured(checked(cmd, func() error {
 		switch {
 		case f.key == "":
 			return usage(errors.New("--key is missing"), "name the file of the earlier system's encryption key, ENCRYPTION_KEY_PATH or AES_KEY_PATH in its environment")
@@ -69,14 +69,10 @@ with the salt of their hashes (HASH_SALT). "Move from the Python message broker"
 			return usagef("--salt-file and --no-salt, and --snapshot and --snapshot-exists, cannot be combined")
 		}
 		return nil
-	}), func(a call) error { return adopt(a, f) })
+	}), func(a call, cfg Config) error { return adopt(a, cfg, f) })
 }
 
-func adopt(a call, f adoptFlags) error {
-	cfg, err := clientConfig(a.cmd)
-	if err != nil {
-		return err
-	}
+func adopt(a call, cfg Config, f adoptFlags) error {
 	database, err := cfg.Main.database()
 	if err == nil && database == "" {
 		err = withHint(errors.New("main.database names no database"), "set main.database, DATABASE_URL or SEALMQ_MAIN_DATABASE to the address of the earlier system's database")
