@@ -110,16 +110,16 @@ var places = []place{
 	{"internal/mail", parts, "wneessen/go-mail", "database/sql", "what mails say is their writers' subject"},
 	{"internal/metrics", parts, "engine internal/clock internal/connlimit mtls prometheus/client_golang", "database/sql", "what is measured is handed in"},
 
-	{"internal/alert", parts, "internal/durable prometheus/client_golang prometheus/client_model", "database/sql", "what is wrong is judged by metrics alone"},
+	{"internal/alert", parts, "internal/clock internal/durable prometheus/client_golang prometheus/client_model", "database/sql", "what is wrong is judged by metrics alone"},
 
 	{"pipeline/worker", parts, "sealmq internal/cached internal/changes internal/clock pipeline prometheus/client_golang", offline, "a worker carries items from a queue to a main server, whatever they are and wherever"},
 	{"pipeline/brokerqueue", parts, "sealmq pipeline", offline, "the broker is whatever connection it is given"},
 	{"pipeline/redisqueue", parts, "sealmq pipeline go-json-experiment/json prometheus/client_golang redis/go-redis/v9", "database/sql", "a queue elsewhere knows neither roles nor their certificates: the connection's TLS is handed in"},
-	{"pipeline/brokerview", parts, "sealmq", offline, "the broker is whatever connection it is given"},
+	{"pipeline/brokerview", parts, "sealmq internal/clock", offline, "the broker is whatever connection it is given"},
 	{"pipeline/mainserver", ends, "sealmq api api/mainapi audit audit/auditfile ca internal/backup internal/cached internal/durable internal/httpkit mtls pipeline pipeline/accounts pipeline/brokerview pipeline/records seal trust getkin/kin-openapi prometheus/client_golang", "",
 		"it takes in messages however they come, and is where records, authority and queue are administered"},
 	{"pipeline/mainclient", ends, "sealmq api/mainapi internal/clock mtls pipeline trust", "database/sql", "a caller has no database"},
-	{"pipeline/enroll", ends, "sealmq api/mainapi ca internal/durable mtls pipeline", "database/sql", "a machine with a certificate carries no main server"},
+	{"pipeline/enroll", ends, "sealmq api/mainapi ca internal/clock internal/durable mtls pipeline", "database/sql", "a machine with a certificate carries no main server"},
 	{"pipeline/records", parts, "sealmq internal/clock internal/durable internal/vanished pipeline/accounts pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
 		"a store knows rows: how a message came, and who may read it, is decided above it"},
 

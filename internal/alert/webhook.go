@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // Headers of a webhook. The signature is the HMAC-SHA256 of the time, a dot and the body,
@@ -99,10 +101,8 @@ func Webhook(address string, key []byte) (Channel, error) {
 			if err == nil || !again || try == webhookTries {
 				return err
 			}
-			select {
-			case <-ctx.Done():
+			if clock.Sleep(ctx, clock.System, webhookPause<<(try-1)) != nil {
 				return err
-			case <-time.After(webhookPause << (try - 1)):
 			}
 		}
 	}}, nil

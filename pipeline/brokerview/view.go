@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 // Times of looks at the broker.
@@ -97,10 +98,7 @@ func (v *View) Run(ctx context.Context) {
 				v.cfg.Log.Info("the broker can be looked at again")
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(max(interval, share*s.took)):
-		}
+		_ = clock.Sleep(ctx, clock.System, max(interval, share*s.took))
 	}
 }
 

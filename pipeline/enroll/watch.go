@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -60,19 +61,12 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 	// Machines that were enrolled together do not come back together.
 	jitter := rand.Float64() //nolint:gosec // nothing is secret about it
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
+	for ctx.Err() == nil {
 		wait, renewed := w.step(ctx, jitter)
 		if renewed {
 			jitter = rand.Float64() //nolint:gosec // see above
 		}
-		timer.Reset(wait)
+		_ = clock.Sleep(ctx, clock.System, wait)
 	}
 }
 
