@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -50,13 +51,9 @@ func digest(text string) string {
 
 // MakeEnrolmentToken implements mainapi.StrictServerInterface.
 func (h *handler) MakeEnrolmentToken(ctx context.Context, r mainapi.MakeEnrolmentTokenRequestObject) (mainapi.MakeEnrolmentTokenResponseObject, error) {
-	answer, err := h.makeToken(ctx, *r.Body)
-	return mainapi.MakeEnrolmentToken201JSONResponse(answer), err
-}
-
-func (h *handler) makeToken(ctx context.Context, b mainapi.EnrolmentTokenRequest) (answer mainapi.EnrolmentToken, err error) {
+	b := r.Body
 	request := mainapi.CertificateRequest{ClientID: b.ClientID, Role: b.Role, Sans: b.Sans, Domain: b.Domain}
-	_, _, err = hostsOf(&request)
+	_, _, err := hostsOf(&request)
 	err = together(err, checkRequest(&request))
 	server := cmp.Or(b.Server, h.cfg.Address)
 	if pipeline.CheckMainAddress(server) != nil {
@@ -69,25 +66,25 @@ func (h *handler) makeToken(ctx context.Context, b mainapi.EnrolmentTokenRequest
 		err = h.noActive(b.ClientID)
 	}
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
 	client, err := h.cfg.Store.Client(ctx, b.ClientID)
 	if err != nil && !errors.Is(err, records.ErrNotFound) {
-		return answer, err
+		return nil, err
 	}
 	domain := cmp.Or(b.Domain, client.Domain, records.DefaultDomain)
 	if !mtls.ValidID(domain) {
-		return answer, invalid("domain", "The client's own domain is no label of a certificate, so give one")
+		return nil, invalid("domain", "The client's own domain is no label of a certificate, so give one")
 	}
 	secret := newSecret(16)
 	e := h.newEnrolment(ctx, records.EnrolToken, cmp.Or(time.Duration(b.ExpiresIn)*time.Second, defaultTokenTime))
 	e.SecretHash, e.Client, e.Role, e.Domain, e.Hosts = digest(secret), b.ClientID, string(cmp.Or(b.Role, sealmq.RoleClient)), domain, b.Sans
 	e.Lifetime = cmp.Or(time.Duration(b.Lifetime)*time.Second, ca.DefaultDays*24*time.Hour)
 	if err := h.addEnrolment(ctx, e, eventEnrolmentToken); err != nil {
-		return answer, err
+		return nil, err
 	}
 	token := pipeline.EnrolmentToken{ID: e.ID, Secret: secret, Server: server, Root: mtls.Fingerprint(h.cfg.Authority.Root()), Name: e.Client, Role: sealmq.Role(e.Role)}
-	return mainapi.EnrolmentToken{ID: e.ID, Token: token.String(), ClientID: e.Client, Role: token.Role, Server: server, RootFingerprint: token.Root, ExpiresAt: e.ExpiresAt}, nil
+	return mainapi.MakeEnrolmentToken201JSONResponse{ID: e.ID, Token: token.String(), ClientID: e.Client, Role: token.Role, Server: server, RootFingerprint: token.Root, ExpiresAt: e.ExpiresAt}, nil
 }
 
 // noActive refuses what needs a name without an active certificate.
@@ -118,9 +115,7 @@ func (h *handler) addEnrolment(ctx context.Context, e records.Enrolment, event s
 
 func (h *handler) auditEnrolment(ctx context.Context, event string, e *records.Enrolment, more map[string]any) {
 	a := act{event: event, client: e.Client, severity: records.Warning, details: map[string]any{"enrolment": e.ID, "kind": e.Kind, "role": e.Role}}
-	for key, value := range more {
-		a.details[key] = value
-	}
+	maps.Copy(a.details, more)
 	h.audit(ctx, a)
 }
 
@@ -172,7 +167,7 @@ func (h *handler) Enroll(ctx context.Context, r mainapi.EnrollRequestObject) (ma
 	e, err := h.cfg.Store.Enrolment(ctx, t.ID)
 	switch {
 	case errors.Is(err, records.ErrNotFound):
-		return nil, h.failed(ctx, nil, "There is no such enrolment token")
+		return nil, h.failed(ctx, &records.Enrolment{}, "There is no such enrolment token")
 	case err != nil:
 		return nil, err
 	case e.Kind != records.EnrolToken || subtle.ConstantTimeCompare([]byte(digest(t.Secret)), []byte(e.SecretHash)) != 1:
@@ -184,23 +179,20 @@ func (h *handler) Enroll(ctx context.Context, r mainapi.EnrollRequestObject) (ma
 	return mainapi.Enroll201JSONResponse(answer), err
 }
 
-// failed counts a failed attempt, puts it on record and returns the answer.
+// failed counts a failed attempt, puts it on record and returns the answer. An enrolment without an
+// id is none that is known.
 func (h *handler) failed(ctx context.Context, e *records.Enrolment, message string) error {
-	if e != nil {
+	if e.ID != "" {
 		if err := h.cfg.Store.FailEnrolment(ctx, e.ID); err != nil {
 			return err
 		}
 	}
 	if leftOut, room := h.failedEnrolments.take(h.now()); room {
-		about := records.Enrolment{}
-		if e != nil {
-			about = *e
-		}
 		details := map[string]any{"reason": message}
 		if leftOut > 0 {
 			details[leftOutKey] = leftOut
 		}
-		h.auditEnrolment(ctx, eventEnrolmentFailed, &about, details)
+		h.auditEnrolment(ctx, eventEnrolmentFailed, e, details)
 	}
 	return httpkit.Errorf(httpkit.CodeAuthorization, "%s", message)
 }
@@ -346,28 +338,23 @@ func (h *handler) RenewOwnCertificate(ctx context.Context, r mainapi.RenewOwnCer
 	if caller.Source != httpkit.ByCertificate || caller.Fingerprint == "" {
 		return nil, httpkit.Errorf(httpkit.CodeAuthorization, "Only the holder of a certificate renews it: make the request with the certificate")
 	}
-	answer, err := h.renewOwn(ctx, caller.Fingerprint, r.Body.Csr)
-	return mainapi.RenewOwnCertificate201JSONResponse(answer), err
-}
-
-func (h *handler) renewOwn(ctx context.Context, fingerprint, request string) (answer mainapi.IssuedCertificate, err error) {
-	old, err := h.find(ctx, fingerprint)
+	old, err := h.find(ctx, caller.Fingerprint)
 	if err == nil {
-		err = checkCSR(request, old.Name)
+		err = checkCSR(r.Body.Csr, old.Name)
 	}
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
 	client, err := h.cfg.Store.Client(ctx, old.Name)
 	if err != nil && !errors.Is(err, records.ErrNotFound) {
-		return answer, err
+		return nil, err
 	}
-	c, err := h.signOwn(ctx, &old, request)
+	c, err := h.signOwn(ctx, &old, r.Body.Csr)
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
 	h.noteIssued(ctx, eventSelfRenewed, client, &c)
-	return c.answer, nil
+	return mainapi.RenewOwnCertificate201JSONResponse(c.answer), nil
 }
 
 // signOwn looks whether a certificate may be renewed by its holder, and issues the successor.
@@ -388,10 +375,7 @@ func (h *handler) signOwn(ctx context.Context, old *ca.Issued, request string) (
 	if !now.Before(until) {
 		return signed{}, httpkit.Errorf(httpkit.CodeConflict, "This certificate could be renewed by its holder until %s; an administrator must renew it or make a new enrolment token", until.UTC().Format(time.DateOnly))
 	}
-	life := old.NotAfter.Sub(old.IssuedAt).Round(time.Second)
-	if life < ca.MinValid {
-		life = ca.MinValid
-	}
+	life := max(old.NotAfter.Sub(old.IssuedAt).Round(time.Second), ca.MinValid)
 	history, err := h.cfg.Authority.HistoryOf(old.Name)
 	if err != nil {
 		return signed{}, err
@@ -435,7 +419,7 @@ func (h *handler) RenewExpiredCertificate(ctx context.Context, r mainapi.RenewEx
 	b := r.Body
 	e, err := h.cfg.Store.RenewalConsent(ctx, b.Fingerprint)
 	if errors.Is(err, records.ErrNotFound) {
-		return nil, h.failed(ctx, nil, "The certificate has expired: an administrator must consent to its renewal")
+		return nil, h.failed(ctx, &records.Enrolment{}, "The certificate has expired: an administrator must consent to its renewal")
 	}
 	if err != nil {
 		return nil, err
@@ -447,7 +431,7 @@ func (h *handler) RenewExpiredCertificate(ctx context.Context, r mainapi.RenewEx
 	proof, err := ca.ParseCSR([]byte(b.Proof))
 	if err != nil || ca.KeyHash(proof.Public) != old.Key || proof.CommonName != digest(b.Csr) {
 		// It is not counted: strangers know fingerprints, and must not end the consent.
-		return nil, h.failed(ctx, nil, "The proof is not made with the key of the expired certificate")
+		return nil, h.failed(ctx, &records.Enrolment{}, "The proof is not made with the key of the expired certificate")
 	}
 	answer, err := h.useEnrolment(ctx, &e, b.Csr, ca.SourceRenewal)
 	return mainapi.RenewExpiredCertificate201JSONResponse(answer), err

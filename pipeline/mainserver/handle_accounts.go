@@ -11,7 +11,8 @@ import (
 
 // LogIn implements mainapi.StrictServerInterface.
 func (h *handler) LogIn(ctx context.Context, r mainapi.LogInRequestObject) (mainapi.LogInResponseObject, error) {
-	opened, err := h.logIn(ctx, accounts.Credentials{Email: r.Body.Email, Password: r.Body.Password, Code: r.Body.Code})
+	opened, err := h.cfg.Accounts.Login(ctx, accounts.Credentials{Email: r.Body.Email, Password: r.Body.Password, Code: r.Body.Code}, originOf(exchangeOf(ctx).r))
+	h.auditLogin(ctx, r.Body.Email, opened.User, err)
 	if errors.Is(err, accounts.ErrSecondFactor) {
 		err = &httpkit.Error{Code: httpkit.CodeSecondFactor, Message: accounts.ErrSecondFactor.Message, SecondFactorToken: opened.SecondStep}
 	}
@@ -25,12 +26,6 @@ func (h *handler) LogInWithCode(ctx context.Context, r mainapi.LogInWithCodeRequ
 		h.auditLogin(ctx, opened.User.Email, opened.User, err)
 	}
 	return mainapi.LogInWithCode201JSONResponse(h.openedSession(opened)), err
-}
-
-func (h *handler) logIn(ctx context.Context, c accounts.Credentials) (accounts.Opened, error) {
-	opened, err := h.cfg.Accounts.Login(ctx, c, originOf(exchangeOf(ctx).r))
-	h.auditLogin(ctx, c.Email, opened.User, err)
-	return opened, err
 }
 
 func (h *handler) openedSession(o accounts.Opened) mainapi.OpenedSession {

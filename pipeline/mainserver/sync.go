@@ -190,15 +190,7 @@ func (h *handler) checkRow(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		next, err := rowOf(h.cfg.Authority, h.cfg.Revocations, c)
-		if err != nil || sameRow(&next, &c) {
-			return err
-		}
-		put := h.cfg.Store.PutClientCertificate
-		if next.Status != c.Status {
-			put = h.cfg.Store.PutClient
-		}
-		if err := put(ctx, next); err != nil {
+		if did, err := syncClient(ctx, h.cfg.Store, h.cfg.Authority, h.cfg.Revocations, &c); err != nil || !did {
 			return err
 		}
 	}
