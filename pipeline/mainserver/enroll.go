@@ -122,11 +122,7 @@ func (h *handler) auditEnrolment(ctx context.Context, event string, e *records.E
 // ListEnrolments implements mainapi.StrictServerInterface.
 func (h *handler) ListEnrolments(ctx context.Context, _ mainapi.ListEnrolmentsRequestObject) (mainapi.ListEnrolmentsResponseObject, error) {
 	list, err := h.cfg.Store.Enrolments(ctx)
-	answer := mainapi.ListEnrolments200JSONResponse{Items: []mainapi.Enrolment{}}
-	for i := range list {
-		answer.Items = append(answer.Items, h.enrolmentOf(&list[i]))
-	}
-	return answer, err
+	return mainapi.ListEnrolments200JSONResponse{Items: mapped(list, h.enrolmentOf)}, err
 }
 
 func (h *handler) enrolmentOf(e *records.Enrolment) mainapi.Enrolment {

@@ -30,10 +30,7 @@ func (h *handler) ListBackups(context.Context, mainapi.ListBackupsRequestObject)
 		return nil, err
 	}
 	folder, schedule, keep := m.Settings()
-	answer := mainapi.Backups{Items: []mainapi.Backup{}, Folder: folder, Schedule: schedule.String(), NextAt: m.Next().UTC(), KeepDays: int(keep / (24 * time.Hour))}
-	for i := range items {
-		answer.Items = append(answer.Items, backupOf(&items[i]))
-	}
+	answer := mainapi.Backups{Items: mapped(items, backupOf), Folder: folder, Schedule: schedule.String(), NextAt: m.Next().UTC(), KeepDays: int(keep / (24 * time.Hour))}
 	at, configured := m.Keys()
 	answer.Keys = mainapi.KeyBackup{Configured: configured, CreatedAt: at.UTC()}
 	if !at.IsZero() {

@@ -23,10 +23,7 @@ func (h *handler) ListBrokerQueues(ctx context.Context, r mainapi.ListBrokerQueu
 	if err != nil {
 		return nil, err
 	}
-	page := mainapi.BrokerQueuePage{Items: make([]mainapi.BrokerQueue, len(list.Items)), AsOf: utc(list.AsOf), Total: list.Total, NextCursor: list.Next}
-	for i := range list.Items {
-		page.Items[i] = brokerQueue(&list.Items[i])
-	}
+	page := mainapi.BrokerQueuePage{Items: mapped(list.Items, brokerQueue), AsOf: utc(list.AsOf), Total: list.Total, NextCursor: list.Next}
 	return mainapi.ListBrokerQueues200JSONResponse(page), nil
 }
 
@@ -52,21 +49,16 @@ func (h *handler) queueDetail(ctx context.Context, name string) (d mainapi.Broke
 		return d, err
 	}
 	d = mainapi.BrokerQueueDetail{Queue: brokerQueue(&q.Queue), Options: queueOptions(q.Options), Bindings: brokerBindings(q.Bindings), MoreBindings: q.MoreBindings,
-		Consumers: make([]mainapi.BrokerConnection, len(q.Consumers)), DeadReady: int64(q.Dead),
+		Consumers: mapped(q.Consumers, brokerConnection), DeadReady: int64(q.Dead),
 		Totals: mainapi.BrokerQueueTotals{Published: int64(q.Published), Delivered: int64(q.Delivered), Acked: int64(q.Acked), Returned: int64(q.Returned),
 			Expired: int64(q.Expired), Dropped: int64(q.Dropped), DeadLettered: int64(q.DeadLettered), Refused: int64(q.Refused)}}
-	for i := range q.Consumers {
-		d.Consumers[i] = brokerConnection(&q.Consumers[i])
-	}
 	return d, nil
 }
 
 func brokerBindings(list []sealmq.BindingInfo) []mainapi.BrokerBinding {
-	out := make([]mainapi.BrokerBinding, len(list))
-	for i, b := range list {
-		out[i] = mainapi.BrokerBinding{Queue: b.Queue, Exchange: b.Exchange, Key: b.Key}
-	}
-	return out
+	return mapped(list, func(b *sealmq.BindingInfo) mainapi.BrokerBinding {
+		return mainapi.BrokerBinding{Queue: b.Queue, Exchange: b.Exchange, Key: b.Key}
+	})
 }
 
 func queueOptions(o sealmq.QueueOptions) mainapi.BrokerQueueOptions {

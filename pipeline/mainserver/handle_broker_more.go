@@ -13,21 +13,18 @@ import (
 // ListBrokerExchanges implements mainapi.StrictServerInterface.
 func (h *handler) ListBrokerExchanges(ctx context.Context, r mainapi.ListBrokerExchangesRequestObject) (mainapi.ListBrokerExchangesResponseObject, error) {
 	list, err := h.cfg.Broker.Exchanges(ctx, r.Params.Search, partOf(r.Params.Limit, r.Params.Cursor))
-	page := mainapi.BrokerExchangePage{Items: make([]mainapi.BrokerExchange, len(list.Items)), Total: list.Total, NextCursor: list.Next}
-	for i, x := range list.Items {
-		page.Items[i] = brokerExchange(x)
-	}
+	page := mainapi.BrokerExchangePage{Items: mapped(list.Items, brokerExchange), Total: list.Total, NextCursor: list.Next}
 	return mainapi.ListBrokerExchanges200JSONResponse(page), err
 }
 
-func brokerExchange(x sealmq.ExchangeInfo) mainapi.BrokerExchange {
+func brokerExchange(x *sealmq.ExchangeInfo) mainapi.BrokerExchange {
 	return mainapi.BrokerExchange{Name: x.Name, Owner: x.Owner, Kind: mainapi.BrokerExchangeKind(x.Kind), Bindings: x.Bindings}
 }
 
 // GetBrokerExchange implements mainapi.StrictServerInterface.
 func (h *handler) GetBrokerExchange(ctx context.Context, r mainapi.GetBrokerExchangeRequestObject) (mainapi.GetBrokerExchangeResponseObject, error) {
 	x, bindings, more, err := h.cfg.Broker.Exchange(ctx, r.Params.Name)
-	return mainapi.GetBrokerExchange200JSONResponse{Exchange: brokerExchange(x), Bindings: brokerBindings(bindings), MoreBindings: more}, err
+	return mainapi.GetBrokerExchange200JSONResponse{Exchange: brokerExchange(&x), Bindings: brokerBindings(bindings), MoreBindings: more}, err
 }
 
 // ListBrokerKeys implements mainapi.StrictServerInterface.
@@ -45,10 +42,7 @@ func (h *handler) ListBrokerKeys(ctx context.Context, r mainapi.ListBrokerKeysRe
 // ListBrokerConnections implements mainapi.StrictServerInterface.
 func (h *handler) ListBrokerConnections(ctx context.Context, r mainapi.ListBrokerConnectionsRequestObject) (mainapi.ListBrokerConnectionsResponseObject, error) {
 	list, err := h.cfg.Broker.Connections(ctx, r.Params.Search, partOf(r.Params.Limit, r.Params.Cursor))
-	page := mainapi.BrokerConnectionPage{Items: make([]mainapi.BrokerConnection, len(list.Items)), AsOf: utc(list.AsOf), Total: list.Total, NextCursor: list.Next}
-	for i := range list.Items {
-		page.Items[i] = brokerConnection(&list.Items[i])
-	}
+	page := mainapi.BrokerConnectionPage{Items: mapped(list.Items, brokerConnection), AsOf: utc(list.AsOf), Total: list.Total, NextCursor: list.Next}
 	return mainapi.ListBrokerConnections200JSONResponse(page), err
 }
 

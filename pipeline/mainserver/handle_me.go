@@ -79,14 +79,10 @@ func (h *handler) RemoveSecondFactor(ctx context.Context, r mainapi.RemoveSecond
 // ListTokens implements mainapi.StrictServerInterface.
 func (h *handler) ListTokens(ctx context.Context, _ mainapi.ListTokensRequestObject) (mainapi.ListTokensResponseObject, error) {
 	list, err := h.cfg.Store.Tokens(ctx, account(ctx).ID)
-	answer := mainapi.ListTokens200JSONResponse{Items: []mainapi.TokenInfo{}}
-	for _, t := range list {
-		answer.Items = append(answer.Items, tokenInfo(t))
-	}
-	return answer, err
+	return mainapi.ListTokens200JSONResponse{Items: mapped(list, tokenInfo)}, err
 }
 
-func tokenInfo(t accounts.Token) mainapi.TokenInfo {
+func tokenInfo(t *accounts.Token) mainapi.TokenInfo {
 	return mainapi.TokenInfo{ID: t.ID, Name: t.Name, Scopes: append([]string{}, t.Scopes...), CreatedAt: t.CreatedAt.UTC(), ExpiresAt: utc(t.ExpiresAt),
 		LastUsed: utc(t.LastUsed), Address: t.Address}
 }
@@ -107,7 +103,7 @@ func (h *handler) MakeToken(ctx context.Context, r mainapi.MakeTokenRequestObjec
 		return nil, err
 	}
 	h.audit(ctx, act{event: eventTokenCreated, severity: records.Warning, details: map[string]any{"token": t.Name, "scopes": t.Scopes}})
-	return mainapi.MakeToken201JSONResponse{Token: secret, Info: tokenInfo(t)}, nil
+	return mainapi.MakeToken201JSONResponse{Token: secret, Info: tokenInfo(&t)}, nil
 }
 
 // RemoveToken implements mainapi.StrictServerInterface.

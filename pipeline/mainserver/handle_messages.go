@@ -102,10 +102,7 @@ func (h *handler) messages(ctx context.Context, f records.Filter) (mainapi.Messa
 	if err != nil {
 		return page, err
 	}
-	for i := range found.Records {
-		page.Items = append(page.Items, messageOf(&found.Records[i]))
-	}
-	page.NextCursor = found.Next
+	page.Items, page.NextCursor = mapped(found.Records, messageOf), found.Next
 	if f.Number != "" {
 		page.NumberToken = h.cfg.Store.NumberToken(f.Number)
 	}

@@ -291,6 +291,15 @@ func notFound(err error, what string) error {
 	return err
 }
 
+// mapped is a list in the API's form. It is never nil.
+func mapped[T, U any](list []T, form func(*T) U) []U {
+	out := make([]U, len(list))
+	for i := range list {
+		out[i] = form(&list[i])
+	}
+	return out
+}
+
 // invalid is the answer for a value of a body that breaks a rule.
 func invalid(field, msg string) error {
 	return httpkit.Invalid(httpkit.Field{Type: "value_error", Loc: []any{"body", field}, Msg: msg})

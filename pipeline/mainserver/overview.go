@@ -183,10 +183,8 @@ func (h *handler) GetState(ctx context.Context, _ mainapi.GetStateRequestObject)
 // GetOverviewHistory implements mainapi.StrictServerInterface.
 func (h *handler) GetOverviewHistory(ctx context.Context, r mainapi.GetOverviewHistoryRequestObject) (mainapi.GetOverviewHistoryResponseObject, error) {
 	now := h.now().UTC()
-	answer := mainapi.GetOverviewHistory200JSONResponse{From: records.MinuteOf(now.Add(time.Minute - time.Duration(max(1, r.Params.Hours))*time.Hour)), To: now, Minutes: []mainapi.Minute{}}
+	answer := mainapi.GetOverviewHistory200JSONResponse{From: records.MinuteOf(now.Add(time.Minute - time.Duration(max(1, r.Params.Hours))*time.Hour)), To: now}
 	minutes, err := h.cfg.History.Minutes(ctx, answer.From, now)
-	for i := range minutes {
-		answer.Minutes = append(answer.Minutes, minuteOf(&minutes[i]))
-	}
+	answer.Minutes = mapped(minutes, minuteOf)
 	return answer, err
 }
