@@ -134,7 +134,7 @@ func (f Files) nextKey(cert *x509.Certificate) (next, old crypto.Signer, err err
 		return keys[0], nil, nil
 	}
 	for i, key := range keys {
-		if cert == nil || mtls.CheckPair(cert, key) != nil {
+		if mtls.CheckPair(cert, key) != nil {
 			continue
 		}
 		if old = key; i == 0 && len(keys) == 2 {

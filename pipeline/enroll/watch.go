@@ -30,11 +30,8 @@ type Watcher struct {
 	// Now is the time of day (default time.Now).
 	Now func() time.Time
 
-	mu       sync.Mutex
-	failed   error // of the last attempt
-	until    time.Time
-	renewed  int
-	failures int
+	mu     sync.Mutex
+	status Status
 }
 
 // Status is what a Watcher knows.
@@ -51,7 +48,7 @@ type Status struct {
 func (w *Watcher) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return Status{w.until, w.failed, w.renewed, w.failures}
+	return w.status
 }
 
 // Run renews until the context ends. Nothing that goes wrong ends it: the next attempt may succeed.
@@ -95,15 +92,14 @@ func (w *Watcher) step(ctx context.Context, jitter float64) (wait time.Duration,
 	if err == nil {
 		w.note(next, nil)
 		w.mu.Lock()
-		w.renewed++
+		w.status.Renewed++
 		w.mu.Unlock()
 		w.Log.Info("the certificate was renewed", "file", w.Files.Cert, "not_after", next.NotAfter)
 		return min(max(due(next, jitter).Sub(w.Now()), minRetry), lookEvery), true
 	}
 	from, to := mtls.Life(cert)
 	wait = min(max(to.Sub(from)/30, minRetry), maxRetry)
-	var refused *RefusedError
-	if errors.As(err, &refused) && refused.RetryAfter > 0 {
+	if refused, ok := errors.AsType[*RefusedError](err); ok && refused.RetryAfter > 0 {
 		wait = min(max(wait, refused.RetryAfter), maxRetry)
 	}
 	if w.Now().After(to) {
@@ -116,13 +112,13 @@ func (w *Watcher) step(ctx context.Context, jitter float64) (wait time.Duration,
 // note keeps what was found, and logs an error once until it changes.
 func (w *Watcher) note(cert *x509.Certificate, err error) {
 	w.mu.Lock()
-	before := w.failed
-	w.failed = err
+	before := w.status.Err
+	w.status.Err = err
 	if cert != nil {
-		w.until = cert.NotAfter
+		w.status.Until = cert.NotAfter
 	}
 	if err != nil {
-		w.failures++
+		w.status.Failures++
 	}
 	w.mu.Unlock()
 	if err != nil && (before == nil || before.Error() != err.Error()) {
