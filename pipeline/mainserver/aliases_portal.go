@@ -1,6 +1,7 @@
 package mainserver
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -145,11 +146,8 @@ func (a *aliases) portalRows(r *http.Request, f records.Filter, skip, limit int)
 	ctx := r.Context()
 	list := []portalMessage{}
 	for {
-		f.Limit = min(skip+limit-len(list), records.MaxLimit)
+		f.Limit = min(cmp.Or(skip, limit-len(list)), records.MaxLimit)
 		f.Bodies = skip == 0 && sightOf(ctx).all && sightOf(ctx).texts
-		if skip > 0 {
-			f.Limit = min(skip, records.MaxLimit)
-		}
 		page, err := a.h.cfg.Store.List(ctx, f)
 		if err != nil {
 			return nil, err

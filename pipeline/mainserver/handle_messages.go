@@ -3,6 +3,7 @@ package mainserver
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/sealmq/sealmq"
@@ -195,12 +196,10 @@ func requeued(client, id string) records.Update {
 // requeueRows moves the rows of requeued items back to queued. One that is delivered
 // meanwhile stays so.
 func (h *handler) requeueRows(ctx context.Context, updates []records.Update) error {
-	for len(updates) > 0 {
-		n := min(len(updates), records.MaxBatch)
-		if _, err := h.cfg.Store.Status(ctx, updates[:n]); err != nil {
+	for part := range slices.Chunk(updates, records.MaxBatch) {
+		if _, err := h.cfg.Store.Status(ctx, part); err != nil {
 			return err
 		}
-		updates = updates[n:]
 	}
 	return nil
 }

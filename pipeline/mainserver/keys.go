@@ -73,14 +73,7 @@ func (k *Keys) Fingerprints() (list []string) {
 // create it makes one if the file is missing; that is for a new database only, because with
 // another key repeats are not recognised.
 func OpenIDKey(file string, create bool) (key []byte, made bool, err error) {
-	key, made, err = openKey(file, 2*pipeline.IDKeyBytes, create, func() ([]byte, error) {
-		b := make([]byte, pipeline.IDKeyBytes)
-		rand.Read(b)
-		return b, nil
-	})
-	if err == nil && len(key) != pipeline.IDKeyBytes {
-		err = &keyFileError{file, fmt.Sprintf("does not have %d bytes", pipeline.IDKeyBytes)}
-	}
+	key, made, err = openRandom(file, pipeline.IDKeyBytes, create, "")
 	if err != nil {
 		return nil, false, fmt.Errorf("key of message ids: %w", err)
 	}
@@ -90,18 +83,24 @@ func OpenIDKey(file string, create bool) (key []byte, made bool, err error) {
 // OpenJWTKey reads the key in a file that signs JSON Web Tokens, or makes it. Another key ends the
 // logins of programs, and no more.
 func OpenJWTKey(file string) (key []byte, made bool, err error) {
-	key, made, err = openKey(file, 2*jwtKeyBytes, true, func() ([]byte, error) {
-		b := make([]byte, jwtKeyBytes)
-		rand.Read(b)
-		return b, nil
-	})
-	if err == nil && len(key) != jwtKeyBytes {
-		err = &keyFileError{file, fmt.Sprintf("does not have %d bytes; delete it, and the next start makes another one", jwtKeyBytes)}
-	}
-	return key, made, err
+	return openRandom(file, jwtKeyBytes, true, "; delete it, and the next start makes another one")
 }
 
 const jwtKeyBytes = 32
+
+// openRandom reads a key of some random bytes in a file, or makes it. hint says what to do about a
+// key of another length.
+func openRandom(file string, length int, create bool, hint string) (key []byte, made bool, err error) {
+	key, made, err = openKey(file, 2*int64(length), create, func() ([]byte, error) {
+		b := make([]byte, length)
+		rand.Read(b)
+		return b, nil
+	})
+	if err == nil && len(key) != length {
+		err = &keyFileError{file, fmt.Sprintf("does not have %d bytes%s", length, hint)}
+	}
+	return key, made, err
+}
 
 // IDKeyFingerprint tells one key of message ids from another, and nothing about it.
 func IDKeyFingerprint(key []byte) string {

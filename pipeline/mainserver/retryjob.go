@@ -2,8 +2,6 @@ package mainserver
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -142,9 +140,7 @@ func (r *retryJobs) remove(j *retryJob) {
 
 // newJobID makes an id; later ones sort behind earlier ones.
 func newJobID(now time.Time) string {
-	var b [4]byte
-	_, _ = rand.Read(b[:])
-	return fmt.Sprintf("%012x%s", now.UnixMilli(), hex.EncodeToString(b[:]))
+	return fmt.Sprintf("%012x%s", now.UnixMilli(), newSecret(4))
 }
 
 // runRetry does the work, and puts on record what became of it.

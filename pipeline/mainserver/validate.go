@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -154,12 +153,7 @@ func fieldsOf(err error, loc []any) (list []httpkit.Field) {
 
 // clipped is a name that a peer chose, short enough to be repeated.
 func clipped(name string) string {
-	name = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return -1
-		}
-		return r
-	}, name)
+	name = plain(name)
 	if utf8.RuneCountInString(name) > 64 {
 		return string([]rune(name)[:64])
 	}
