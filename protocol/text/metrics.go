@@ -61,7 +61,7 @@ func (t *timing) add(n int, total time.Duration) {
 // It adds to plain counters and builds Prometheus's form when it is collected, because
 // a session counts many messages with one addition.
 type Metrics struct {
-	commands   [verbs]timing
+	commands   []timing // by verb
 	deliveries timing // pushes; the time is that of taking and printing them
 	faults     [faults]atomic.Uint64
 	refusals   map[sealmq.Code]*atomic.Uint64 // by the codes of the table; never changed
@@ -77,7 +77,7 @@ type Metrics struct {
 
 // NewMetrics returns counters at zero.
 func NewMetrics() *Metrics {
-	m := &Metrics{refusals: make(map[sealmq.Code]*atomic.Uint64)}
+	m := &Metrics{commands: make([]timing, len(table)), refusals: make(map[sealmq.Code]*atomic.Uint64)}
 	for _, r := range sealmq.Codes() {
 		m.refusals[r.Code] = new(atomic.Uint64)
 	}
@@ -105,12 +105,12 @@ func (m *Metrics) refused(code sealmq.Code) { m.refusals[code].Add(1) }
 // totals is a reading of the counters that the stats command shows. The last two are of
 // acknowledged deliveries: how long before the ack they were published and pushed.
 type totals struct {
-	commands                                [verbs]reading
+	commands                                []reading // by verb
 	deliveries, publishToAck, deliveryToAck reading
 }
 
 func (m *Metrics) read() *totals {
-	t := &totals{deliveries: m.deliveries.read(), publishToAck: m.publishToAck.read(), deliveryToAck: m.deliveryToAck.read()}
+	t := &totals{commands: make([]reading, len(m.commands)), deliveries: m.deliveries.read(), publishToAck: m.publishToAck.read(), deliveryToAck: m.deliveryToAck.read()}
 	for v := range m.commands {
 		t.commands[v] = m.commands[v].read()
 	}

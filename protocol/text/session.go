@@ -84,7 +84,7 @@ func Protocol(cfg Config) protocol.Protocol {
 // goroutines resolve its replies.
 type Session struct {
 	cfg    *Config
-	table  *[verbs]row
+	table  []row
 	peer   protocol.Peer
 	caller broker.Caller
 
@@ -120,7 +120,7 @@ const (
 // newSession begins a conversation. It allocates little: the first command that needs the
 // consumer's side opens it.
 func newSession(cfg *Config, p protocol.Peer) *Session {
-	s := &Session{cfg: cfg, table: &table, peer: p, caller: broker.Caller{Identity: p.Identity, Conn: p.Conn}}
+	s := &Session{cfg: cfg, table: table, peer: p, caller: broker.Caller{Identity: p.Identity, Conn: p.Conn}}
 	s.pipeline.changed.L = &s.pipeline.mu
 	return s
 }

@@ -92,14 +92,14 @@ func (st *statistics) count(q *engine.QueueInfo) {
 	st.Status.Delivered += q.Unacked
 }
 
-func (t *totals) requestTimes(table *[verbs]row) []requestTimes {
+func (t *totals) requestTimes(table []row) []requestTimes {
 	list := []requestTimes{}
 	add := func(name string, r reading) {
 		if r.count > 0 {
 			list = append(list, requestTimes{name, r.average(), r.count, seconds(time.Duration(r.nanos).Seconds())})
 		}
 	}
-	for _, v := range Verbs() {
+	for v := Unknown + 1; int(v) < len(table); v++ {
 		add(table[v].word, t.commands[v])
 	}
 	add(messageDelivery, t.deliveries)

@@ -5,7 +5,8 @@ import "bytes"
 // Verb is a known command word, or Unknown.
 type Verb uint8
 
-// The verbs: the union of all CipherMQ generations, then what SealMQ adds.
+// The verbs that the program names: all of the CipherMQ generations, in the order in which
+// stats shows them, and some of what SealMQ adds. A verb is a place in the table.
 const (
 	Unknown Verb = iota
 	DeclareQueue
@@ -25,46 +26,11 @@ const (
 	Resend
 
 	Unbind
-	DeleteQueue
-	DeleteExchange
 	Purge
-	Peek
-	Move
-	Nack
-	Prefetch
-	Meta
-	Codes
-	Queues
-	Queue
-	Exchanges
-	Connections
-	CloseConnection
-	Whoami
-	Ping
-	PutKey
-	FindKey
-	KeyLog
-	KeyProof
-	PutChain
-	FindChain
+	PauseQueue
 	Release
 	Extend
-	ResetKey
-	FindReset
-	AttestRestore
 	PublishDigest
-	MoveMessages
-	Watch
-	Bindings
-	Status
-	ChangeQueue
-	Copy
-	PauseQueue
-	ResumeQueue
-	Keys
-	Heartbeat
-
-	verbs // number of verbs
 )
 
 // row is one verb.
@@ -107,7 +73,7 @@ const (
 
 // table is the table of verbs. Handlers reach it through their session, because what
 // initialises a variable must not refer to it.
-var table = [verbs]row{
+var table = []row{
 	Unknown: {word: "unknown"},
 
 	DeclareQueue:      {"declare_queue", "<queue> [options]", 0, 1, missingQueue, "Queue declared", (*Session).declareQueue},
@@ -126,50 +92,51 @@ var table = [verbs]row{
 	GetPublicKey:      {"get_public_key", "<client>", inOrder, 1, missingClient, "Public key: ", (*Session).getKey},
 	Resend:            {"resend", "<id>", inOrder, 1, missingMessageID, "Resend requested", (*Session).resend},
 
-	Unbind:          {"unbind", "<queue> <exchange> <key>", 0, 3, missingParameters, "Queue unbound", (*Session).bind},
-	ChangeQueue:     {"change_queue", "<queue> <options>", ownerOnly | inOrder, 2, missingParameters, "Queue changed", (*Session).changeQueue},
-	PauseQueue:      {"pause_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue paused", (*Session).pauseQueue},
-	ResumeQueue:     {"resume_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue resumed", (*Session).pauseQueue},
-	DeleteQueue:     {"delete_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue deleted ", (*Session).removeMessages},
-	DeleteExchange:  {"delete_exchange", "<exchange>", ownerOnly, 1, missingExchange, "Exchange deleted", (*Session).deleteExchange},
-	Purge:           {"purge", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue purged ", (*Session).removeMessages},
-	Peek:            {"peek", "<queue> [<n> [<from> [<offset>]]]", ownerOnly | inOrder, 1, missingQueue, "Messages: ", (*Session).peek},
-	Move:            {"move", "<from> <to> [n]", ownerOnly | inOrder, 2, missingParameters, "Moved ", (*Session).move},
-	Copy:            {"copy", "<from> <to> [<n> [<seq>]]", ownerOnly | inOrder, 2, missingParameters, "Copied ", (*Session).copy},
-	Nack:            {"nack", "<id> [delay <duration> | dead [<reason>]]", 0, 1, missingMessageID, "NACK_CONFIRMED ", (*Session).nack},
-	Prefetch:        {"prefetch", "<n>", 0, 1, missingParameters, "Prefetch ", (*Session).setPrefetch},
-	Meta:            {"meta", "<on | ends | off>", 0, 1, missingParameters, "Meta ", (*Session).setMeta},
-	Codes:           {"codes", "<on | off>", 0, 1, missingParameters, "Codes ", (*Session).setCodes},
-	Queues:          {"queues", "", inOrder, 0, "", "Queues: ", (*Session).queues},
-	Queue:           {"queue", "<queue>", inOrder, 1, missingQueue, "Queue: ", (*Session).queue},
-	Exchanges:       {"exchanges", "", 0, 0, "", "Exchanges: ", (*Session).exchanges},
-	Connections:     {"connections", "", 0, 0, "", "Connections: ", (*Session).connections},
-	CloseConnection: {"close_connection", "<id> [ban <duration>]", adminOnly, 1, missingParameters, "Connection closed", (*Session).closeConnection},
-	Whoami:          {"whoami", "", 0, 0, "", "Whoami: ", (*Session).whoami},
-	Ping:            {"ping", "", 0, 0, "", "Pong", (*Session).ping},
-	PutKey:          {"put_key", "<suite> <base64>", 0, 2, missingParameters, "Key stored ", (*Session).putKeyEntry},
-	FindKey:         {"find_key", "<client> [suite]", inOrder, 1, missingClient, "Key: ", (*Session).findKey},
-	Keys:            {"keys", "[<n> [<from>]]", inOrder, 0, "", "Keys: ", (*Session).keys},
-	KeyLog:          {"key_log", "[<from> [<n>]]", inOrder, 0, "", "Key log: ", (*Session).keyLog},
-	KeyProof:        {"key_proof", "<from> <to>", inOrder, 2, missingParameters, "Key proof: ", (*Session).keyProof},
-	PutChain:        {"put_chain", "<base64>", 0, 1, missingParameters, "Chain stored ", (*Session).putChain},
-	FindChain:       {"find_chain", "<sha256>", inOrder, 1, missingParameters, "Chain: ", (*Session).findChain},
-	Release:         {"release", "<id> [delay <duration>]", 0, 1, missingMessageID, "RELEASE_CONFIRMED ", (*Session).nack},
-	Extend:          {"extend", "<id>", 0, 1, missingMessageID, "EXTEND_CONFIRMED ", (*Session).extend},
-	ResetKey:        {"reset_key", "<client> [suite]", adminOnly | inOrder, 1, missingClient, "Key reset", (*Session).resetKey},
-	PublishDigest:   {"publish_digest", "<exchange> <key> <hex> <message>", 0, 4, missingParameters, prefixAck, (*Session).publishDigest},
-	MoveMessages:    {"move_messages", "<from> <to> <id> …", ownerOnly | inOrder, 3, missingParameters, "Moved ", (*Session).moveMessages},
-	Watch:           {"watch", "<exchange> <key>", 0, 2, missingParameters, "Watching", (*Session).watch},
-	Bindings:        {"bindings", "[<queue>]", inOrder, 0, "", "Bindings: ", (*Session).bindings},
-	Status:          {"status", "", inOrder, 0, "", "Status: ", (*Session).status},
-	Heartbeat:       {"heartbeat", "", 0, 0, "", "", (*Session).heartbeat},
-	AttestRestore:   {"attest_restore", "<records> <root>", adminOnly | inOrder, 2, missingParameters, "Restore attested ", (*Session).attestRestore},
-	FindReset:       {"find_reset", "<client> <suite>", inOrder, 2, missingParameters, "Reset: ", (*Session).findReset},
+	Unbind:        {"unbind", "<queue> <exchange> <key>", 0, 3, missingParameters, "Queue unbound", (*Session).bind},
+	Purge:         {"purge", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue purged ", (*Session).removeMessages},
+	PauseQueue:    {"pause_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue paused", (*Session).pauseQueue},
+	Release:       {"release", "<id> [delay <duration>]", 0, 1, missingMessageID, "RELEASE_CONFIRMED ", (*Session).nack},
+	Extend:        {"extend", "<id>", 0, 1, missingMessageID, "EXTEND_CONFIRMED ", (*Session).extend},
+	PublishDigest: {"publish_digest", "<exchange> <key> <hex> <message>", 0, 4, missingParameters, prefixAck, (*Session).publishDigest},
+
+	{"change_queue", "<queue> <options>", ownerOnly | inOrder, 2, missingParameters, "Queue changed", (*Session).changeQueue},
+	{"resume_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue resumed", (*Session).pauseQueue},
+	{"delete_queue", "<queue>", ownerOnly | inOrder, 1, missingQueue, "Queue deleted ", (*Session).removeMessages},
+	{"delete_exchange", "<exchange>", ownerOnly, 1, missingExchange, "Exchange deleted", (*Session).deleteExchange},
+	{"peek", "<queue> [<n> [<from> [<offset>]]]", ownerOnly | inOrder, 1, missingQueue, "Messages: ", (*Session).peek},
+	{"move", "<from> <to> [n]", ownerOnly | inOrder, 2, missingParameters, "Moved ", (*Session).move},
+	{"copy", "<from> <to> [<n> [<seq>]]", ownerOnly | inOrder, 2, missingParameters, "Copied ", (*Session).copy},
+	{"nack", "<id> [delay <duration> | dead [<reason>]]", 0, 1, missingMessageID, "NACK_CONFIRMED ", (*Session).nack},
+	{"prefetch", "<n>", 0, 1, missingParameters, "Prefetch ", (*Session).setPrefetch},
+	{"meta", "<on | ends | off>", 0, 1, missingParameters, "Meta ", (*Session).setMeta},
+	{"codes", "<on | off>", 0, 1, missingParameters, "Codes ", (*Session).setCodes},
+	{"queues", "", inOrder, 0, "", "Queues: ", (*Session).queues},
+	{"queue", "<queue>", inOrder, 1, missingQueue, "Queue: ", (*Session).queue},
+	{"exchanges", "", 0, 0, "", "Exchanges: ", (*Session).exchanges},
+	{"connections", "", 0, 0, "", "Connections: ", (*Session).connections},
+	{"close_connection", "<id> [ban <duration>]", adminOnly, 1, missingParameters, "Connection closed", (*Session).closeConnection},
+	{"whoami", "", 0, 0, "", "Whoami: ", (*Session).whoami},
+	{"ping", "", 0, 0, "", "Pong", (*Session).ping},
+	{"put_key", "<suite> <base64>", 0, 2, missingParameters, "Key stored ", (*Session).putKeyEntry},
+	{"find_key", "<client> [suite]", inOrder, 1, missingClient, "Key: ", (*Session).findKey},
+	{"keys", "[<n> [<from>]]", inOrder, 0, "", "Keys: ", (*Session).keys},
+	{"key_log", "[<from> [<n>]]", inOrder, 0, "", "Key log: ", (*Session).keyLog},
+	{"key_proof", "<from> <to>", inOrder, 2, missingParameters, "Key proof: ", (*Session).keyProof},
+	{"put_chain", "<base64>", 0, 1, missingParameters, "Chain stored ", (*Session).putChain},
+	{"find_chain", "<sha256>", inOrder, 1, missingParameters, "Chain: ", (*Session).findChain},
+	{"reset_key", "<client> [suite]", adminOnly | inOrder, 1, missingClient, "Key reset", (*Session).resetKey},
+	{"move_messages", "<from> <to> <id> …", ownerOnly | inOrder, 3, missingParameters, "Moved ", (*Session).moveMessages},
+	{"watch", "<exchange> <key>", 0, 2, missingParameters, "Watching", (*Session).watch},
+	{"bindings", "[<queue>]", inOrder, 0, "", "Bindings: ", (*Session).bindings},
+	{"status", "", inOrder, 0, "", "Status: ", (*Session).status},
+	{"heartbeat", "", 0, 0, "", "", (*Session).heartbeat},
+	{"attest_restore", "<records> <root>", adminOnly | inOrder, 2, missingParameters, "Restore attested ", (*Session).attestRestore},
+	{"find_reset", "<client> <suite>", inOrder, 2, missingParameters, "Reset: ", (*Session).findReset},
 }
 
 // verbsByWord finds a verb.
 var verbsByWord = func() map[string]Verb {
-	m := make(map[string]Verb, verbs)
+	m := make(map[string]Verb, len(table))
 	for _, v := range Verbs() {
 		m[table[v].word] = v
 	}
@@ -179,7 +146,7 @@ var verbsByWord = func() map[string]Verb {
 // String is the command word; it is "unknown" for Unknown, so that a client cannot
 // choose the name of a metric.
 func (v Verb) String() string {
-	if v >= verbs {
+	if int(v) >= len(table) {
 		v = Unknown
 	}
 	return table[v].word
@@ -187,9 +154,9 @@ func (v Verb) String() string {
 
 // Verbs lists the known verbs.
 func Verbs() []Verb {
-	list := make([]Verb, 0, verbs-1)
-	for v := Unknown + 1; v < verbs; v++ {
-		list = append(list, v)
+	list := make([]Verb, len(table)-1)
+	for i := range list {
+		list[i] = Unknown + 1 + Verb(i)
 	}
 	return list
 }

@@ -40,7 +40,7 @@ func TestParse(t *testing.T) {
 		{"\r", text.Unknown, ""},
 		{`publish x k {"a":  "b  c"}`, text.Publish, `x k {"a":  "b  c"}`},
 		{"ack a b", text.Ack, "a b"},
-		{"\u00a0ping\u0085", text.Ping, ""},
+		{"\u00a0ping\u0085", words["ping"], ""},
 		{"\xff\xfe ping", text.Unknown, "ping"},
 	} {
 		got := text.Parse([]byte(tt.line))
