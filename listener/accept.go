@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -38,7 +39,7 @@ func (s *Server) accept() error {
 			pause = 0
 			s.admit(raw)
 			continue
-		case s.stopping():
+		case s.stopping.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept: %w", err)
@@ -46,22 +47,11 @@ func (s *Server) accept() error {
 		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
 		s.metrics.acceptErrors.Inc()
 		s.log.Warn("connection not accepted", "err", err, "retry_in", pause)
-		wait := time.NewTimer(pause)
 		select {
-		case <-wait.C:
-		case <-s.stop:
-			wait.Stop()
+		case <-time.After(pause):
+		case <-s.stopping.Done():
 			return nil
 		}
-	}
-}
-
-func (s *Server) stopping() bool {
-	select {
-	case <-s.stop:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -84,7 +74,7 @@ func (s *Server) admit(raw net.Conn) {
 func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped {
+	if s.stopping.Err() != nil {
 		c.raw.Place.Leave()
 		return false
 	}
@@ -124,16 +114,12 @@ func (c *conn) begin() {
 
 func (c *conn) logRefusal(why refusal, err error) {
 	attrs := []any{"addr", c.raw.RemoteAddr().String(), "reason", why.String(), "err", err}
-	level, passedOver := why.level(), 0
+	level, passedOver := slog.LevelDebug, 0 // what any port scanner causes stays out of the log
 	switch why {
-	case refusedPlain:
-		level, passedOver = c.server.plain.level(time.Now())
-	case refusedNoCertificate:
-		level, passedOver = c.server.unnamed.level(time.Now())
-	case refusedCrowd, refusedLimit:
-		level, passedOver = c.server.crowded.level(time.Now())
-	case refusedDisplaced:
-		level, passedOver = c.server.displaced.level(time.Now())
+	case refusedCertificate, refusedRevoked, refusedIdentity:
+		level = slog.LevelInfo
+	case refusedPlain, refusedNoCertificate, refusedCrowd, refusedLimit, refusedDisplaced:
+		level, passedOver = c.server.seldom[why].level(time.Now())
 	}
 	if passedOver > 0 {
 		attrs = append(attrs, "passed_over", passedOver)
@@ -156,7 +142,7 @@ func (c *conn) sayWhy(err error) {
 func (c *conn) handshake() (why refusal, err error) {
 	s := c.server
 	why = refusedOther
-	err = c.raw.Handshake(s.handshakes, time.Now().Add(s.limits.HandshakeTimeout), s.stop, func() (err error) {
+	err = c.raw.Handshake(s.handshakes, time.Now().Add(s.limits.HandshakeTimeout), s.stopping.Done(), func() (err error) {
 		why, err = c.identify()
 		return err
 	})

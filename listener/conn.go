@@ -73,7 +73,7 @@ func (c *conn) identified(id sealmq.Identity, leaf *x509.Certificate) (refusal, 
 	s := c.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped {
+	if s.stopping.Err() != nil {
 		return refusedOther, errors.New("the server is stopping")
 	}
 	c.identity, c.serial = id, mtls.Serial(leaf)

@@ -36,20 +36,12 @@ var refusalNames = [refusals]string{"limit", "displaced", "handshakes", "timeout
 
 func (r refusal) String() string { return refusalNames[r] }
 
-// level keeps what any port scanner causes out of the log.
-func (r refusal) level() slog.Level {
-	if r == refusedCertificate || r == refusedRevoked || r == refusedIdentity {
-		return slog.LevelInfo
-	}
-	return slog.LevelDebug
-}
-
 // seldomEvery is how often a peer that does not speak TLS, one without a certificate, or a
 // connection over a limit is logged at the information level, where its owner looks for the
 // reason why nothing works.
 const seldomEvery = time.Minute
 
-// seldom limits these lines.
+// seldom limits these lines, for each reason by itself.
 type seldom struct {
 	mu     sync.Mutex
 	last   time.Time

@@ -105,21 +105,18 @@ type Server struct {
 	handshakes connlimit.Handshakes
 	// unidentified has the connections of conns whose identity is not known.
 	unidentified *connlimit.Table
-	stop         chan struct{} // closed when no more connections are wanted
+	stopping     context.Context // done when no more connections are wanted
+	cancel       context.CancelFunc
 
 	rechecks atomic.Uint64 // calls of Recheck
 
-	mu        sync.Mutex
-	conns     map[uint64]*conn
-	bans      map[string]time.Time // when each ends; see nameOf
-	lastID    uint64
-	open      int // of conns, those whose identity is known
-	stopped   bool
-	plain     seldom         // log lines about peers that do not speak TLS
-	unnamed   seldom         // about peers without a certificate
-	crowded   seldom         // about connections over a limit
-	displaced seldom         // and about those that made room for another one
-	running   sync.WaitGroup // goroutines of connections, and Serve
+	mu      sync.Mutex
+	conns   map[uint64]*conn
+	bans    map[string]time.Time // when each ends; see nameOf
+	lastID  uint64
+	open    int // of conns, those whose identity is known
+	seldom  [refusals]seldom
+	running sync.WaitGroup // goroutines of connections, and Serve
 }
 
 // Listen binds the address. Nothing is accepted before Serve; a port in use is an
@@ -136,19 +133,13 @@ func Listen(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg:     cfg,
-		log:     cfg.Log,
-		metrics: cfg.Metrics,
+		log:     cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
+		metrics: cmp.Or(cfg.Metrics, NewMetrics()),
 		limits:  cfg.Limits.withDefaults(),
-		stop:    make(chan struct{}),
 		conns:   make(map[uint64]*conn),
 		bans:    make(map[string]time.Time),
 	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	if s.metrics == nil {
-		s.metrics = NewMetrics()
-	}
+	s.stopping, s.cancel = context.WithCancel(context.Background())
 	s.handshakes = connlimit.NewHandshakes(s.limits.Handshakes)
 	s.unidentified = connlimit.New(s.limits.Unidentified, s.limits.HandshakeTimeout)
 	s.metrics.unidentified.Store(s.unidentified)
@@ -204,7 +195,7 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // possible any more.
 func (s *Server) Serve(ctx context.Context) error {
 	s.mu.Lock()
-	if s.stopped {
+	if s.stopping.Err() != nil {
 		s.mu.Unlock()
 		return nil
 	}
@@ -219,11 +210,8 @@ func (s *Server) Serve(ctx context.Context) error {
 func (s *Server) stopAccepting() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.stopped {
-		s.stopped = true
-		close(s.stop)
-		_ = s.listener.Close()
-	}
+	s.cancel()
+	_ = s.listener.Close()
 }
 
 // Shutdown stops accepting and reading, answers what was accepted, and closes all

@@ -122,8 +122,8 @@ func (c *conn) write() {
 			} else {
 				c.pushLater()
 			}
-			if c.stalled.Load() {
-				c.complain()
+			if c.stalled.Load() { // a peer that has begun to take bytes again is told
+				c.sayWhy(fmt.Errorf("no bytes were taken for %v, so this connection ends; read the replies while requests are sent", c.server.limits.WriteTimeout))
 			}
 			if c.stopWriting() {
 				break
@@ -144,11 +144,6 @@ func (c *conn) write() {
 			break
 		}
 	}
-}
-
-// complain tells a peer that has begun to take bytes again why the connection ends.
-func (c *conn) complain() {
-	c.sayWhy(fmt.Errorf("no bytes were taken for %v, so this connection ends; read the replies while requests are sent", c.server.limits.WriteTimeout))
 }
 
 // tick lets the session look at the time, and wakes it when it asks for that.
