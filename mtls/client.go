@@ -41,7 +41,7 @@ func ClientConfig(files Files, co ClientOptions) (*tls.Config, error) {
 		return nil, err
 	}
 	roots := r.get().roots
-	cfg := &tls.Config{
+	return &tls.Config{
 		MinVersion:                  o.MinVersion,
 		CipherSuites:                cipherSuites,
 		ServerName:                  co.ServerName,
@@ -53,9 +53,10 @@ func ClientConfig(files Files, co ClientOptions) (*tls.Config, error) {
 			}
 			return new(tls.Certificate), nil
 		},
+		InsecureSkipVerify: co.AnyServerName, // VerifyConnection does every check except that of the name
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			chains := cs.VerifiedChains
-			if now := r.get().roots; now != roots {
+			if now := r.get().roots; co.AnyServerName || now != roots {
 				var err error
 				if chains, err = verifyServer(cs.PeerCertificates, now); err != nil {
 					return err
@@ -63,19 +64,7 @@ func ClientConfig(files Files, co ClientOptions) (*tls.Config, error) {
 			}
 			return verifyChains(chains, o.Revocation)
 		},
-	}
-	if co.AnyServerName {
-		// VerifyConnection does every check except that of the name.
-		cfg.InsecureSkipVerify = true
-		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-			chains, err := verifyServer(cs.PeerCertificates, r.get().roots)
-			if err != nil {
-				return err
-			}
-			return verifyChains(chains, o.Revocation)
-		}
-	}
-	return cfg, nil
+	}, nil
 }
 
 // verifyServer is what crypto/tls does with a server's certificates, without a name.
