@@ -95,21 +95,15 @@ func ParsePrivateKeys(data []byte) ([]crypto.Signer, error) { return parsePrivat
 func parsePrivateKeys(data []byte, most int) (keys []crypto.Signer, err error) {
 	for block, rest := pem.Decode(data); block != nil && len(keys) < most; block, rest = pem.Decode(rest) {
 		var key any
-		switch block.Type {
-		case "PRIVATE KEY":
-			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-		case "RSA PRIVATE KEY":
-			if block.Headers["DEK-Info"] != "" {
-				return nil, errEncryptedKey{}
-			}
-			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-		case "EC PRIVATE KEY":
-			if block.Headers["DEK-Info"] != "" {
-				return nil, errEncryptedKey{}
-			}
-			key, err = x509.ParseECPrivateKey(block.Bytes)
-		case "ENCRYPTED PRIVATE KEY":
+		switch {
+		case block.Type == "ENCRYPTED PRIVATE KEY", block.Headers["DEK-Info"] != "":
 			return nil, errEncryptedKey{}
+		case block.Type == "PRIVATE KEY":
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case block.Type == "RSA PRIVATE KEY":
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case block.Type == "EC PRIVATE KEY":
+			key, err = x509.ParseECPrivateKey(block.Bytes)
 		default:
 			continue
 		}
