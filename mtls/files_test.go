@@ -218,7 +218,7 @@ func TestClientReloadsItsCertificate(t *testing.T) {
 		if !r.accepted() {
 			t.Fatalf("server %v, client %v", r.serverErr, r.clientErr)
 		}
-		if id, err := mtls.Identify(r.server); err != nil || id.ID != want {
+		if id, err := mtls.NewIdentifier().Identify(r.server); err != nil || id.ID != want {
 			t.Errorf("%+v, %v, want %s", id, err, want)
 		}
 		now.Advance(2 * time.Second)

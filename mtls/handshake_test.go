@@ -164,7 +164,7 @@ func TestWhoIsLetIn(t *testing.T) {
 				if !r.accepted() {
 					t.Fatalf("server %v, client %v", r.serverErr, r.clientErr)
 				}
-				if id, err := mtls.Identify(r.server); err != nil || id.ID != tc.want {
+				if id, err := mtls.NewIdentifier().Identify(r.server); err != nil || id.ID != tc.want {
 					t.Errorf("identity %+v, %v", id, err)
 				}
 			})

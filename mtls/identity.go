@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -47,19 +48,10 @@ const MaxIDBytes = 64
 // ValidID reports whether id can be in a ClientURI: a letter or digit, then letters,
 // digits, dots, underscores and hyphens, all ASCII.
 func ValidID(id string) bool {
-	if id == "" || len(id) > MaxIDBytes {
-		return false
-	}
-	for i := 0; i < len(id); i++ {
-		switch c := id[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		case i > 0 && (c == '.' || c == '_' || c == '-'):
-		default:
-			return false
-		}
-	}
-	return true
+	return len(id) <= MaxIDBytes && validID.MatchString(id)
 }
+
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // ReservedRole is the role that a name means by convention: admin, admin-…,
 // proxy-…, worker-…, and server, localhost, portal. Other names are RoleClient.
@@ -82,11 +74,8 @@ func ReservedRole(name string) sealmq.Role {
 
 // KnownRole reports whether role is one that a certificate can carry.
 func KnownRole(role sealmq.Role) bool {
-	switch role {
-	case sealmq.RoleClient, sealmq.RoleAdmin, sealmq.RoleProxy, sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleMonitor:
-		return true
-	}
-	return false
+	return slices.Contains([]sealmq.Role{sealmq.RoleClient, sealmq.RoleAdmin, sealmq.RoleProxy,
+		sealmq.RoleWorker, sealmq.RoleServer, sealmq.RoleMonitor}, role)
 }
 
 // Identifier tells who a verified connection is.
@@ -112,12 +101,6 @@ func NewIdentifier(ownRoots ...*x509.Certificate) *Identifier {
 // NewIdentifierOf is NewIdentifier for roots that may change: own says of a root whether it is
 // one of them now. It must not block, and must be safe for concurrent use.
 func NewIdentifierOf(own func(root *x509.Certificate) bool) *Identifier { return &Identifier{own: own} }
-
-// Identify is Identify of an Identifier without an authority of our own: it makes no
-// administrators.
-func Identify(cs tls.ConnectionState) (sealmq.Identity, error) {
-	return NewIdentifier().Identify(cs)
-}
 
 // Identify returns the identity of the peer from its verified certificate.
 //

@@ -163,7 +163,7 @@ func TestTwoAuthorities(t *testing.T) {
 			t.Errorf("%q with role %q, imported %v: got %q, want %q", tc.cn, tc.role, tc.ca == imported, got, tc.want)
 		}
 	}
-	if id, err := mtls.Identify(state(own.Leaf("admin", sealmq.RoleAdmin).Leaf, own.Root())); err != nil || id.Role == sealmq.RoleAdmin {
+	if id, err := mtls.NewIdentifier().Identify(state(own.Leaf("admin", sealmq.RoleAdmin).Leaf, own.Root())); err != nil || id.Role == sealmq.RoleAdmin {
 		t.Errorf("without an authority of our own: %+v, %v", id, err)
 	}
 }
@@ -175,7 +175,7 @@ func TestIdentifyNeedsAVerifiedChain(t *testing.T) {
 		"unverified": {PeerCertificates: []*x509.Certificate{leaf}},
 		"empty":      {VerifiedChains: [][]*x509.Certificate{{}}},
 	} {
-		if id, err := mtls.Identify(cs); err == nil {
+		if id, err := mtls.NewIdentifier().Identify(cs); err == nil {
 			t.Errorf("%s: %+v", name, id)
 		}
 	}

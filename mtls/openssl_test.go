@@ -115,7 +115,7 @@ func TestOpenSSLWithoutExtensions(t *testing.T) {
 	if !r.accepted() {
 		t.Fatalf("server %v, client %v", r.serverErr, r.clientErr)
 	}
-	id, err := mtls.Identify(r.server)
+	id, err := mtls.NewIdentifier().Identify(r.server)
 	fingerprint := strings.ToLower(strings.ReplaceAll(p.openssl("x509", "-in", "client.crt", "-noout", "-fingerprint", "-sha256"), ":", ""))
 	_, fingerprint, _ = strings.Cut(strings.TrimSpace(fingerprint), "=")
 	if err != nil || id.ID != "sha256:"+fingerprint || id.CommonName != "" {
@@ -123,7 +123,7 @@ func TestOpenSSLWithoutExtensions(t *testing.T) {
 	}
 
 	r = connect(t, server, p.client("named"))
-	if id, err := mtls.Identify(r.server); err != nil || id.ID != "receiver_1" || id.CommonName != "receiver_1" {
+	if id, err := mtls.NewIdentifier().Identify(r.server); err != nil || id.ID != "receiver_1" || id.CommonName != "receiver_1" {
 		t.Errorf("%+v, %v; server %v, client %v", id, err, r.serverErr, r.clientErr)
 	}
 }
@@ -149,7 +149,7 @@ func TestOpenSSLWithP384(t *testing.T) {
 		}
 		client.MaxVersion = version
 		r := connect(t, p.server("server"), client)
-		if id, err := mtls.Identify(r.server); err != nil || id.ID != "CipherMQ-Receiver" {
+		if id, err := mtls.NewIdentifier().Identify(r.server); err != nil || id.ID != "CipherMQ-Receiver" {
 			t.Errorf("%s: %+v, %v; server %v, client %v", tls.VersionName(version), id, err, r.serverErr, r.clientErr)
 		}
 	}
@@ -259,7 +259,7 @@ func TestDocumentedCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := connect(t, p.server("server"), client)
-	if id, err := mtls.Identify(r.server); err != nil || id.ID != "sender_1" {
+	if id, err := mtls.NewIdentifier().Identify(r.server); err != nil || id.ID != "sender_1" {
 		t.Errorf("%+v, %v; server %v, client %v", id, err, r.serverErr, r.clientErr)
 	}
 }
