@@ -1,6 +1,7 @@
 package mtls
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -43,15 +44,9 @@ func (o Options) normalize() (Options, error) {
 	default:
 		return o, fmt.Errorf("TLS version %s is not supported", tls.VersionName(o.MinVersion))
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Clock == nil {
-		o.Clock = clock.System
-	}
-	if o.ReloadEvery == 0 {
-		o.ReloadEvery = DefaultReloadEvery
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Clock = cmp.Or(o.Clock, clock.System)
+	o.ReloadEvery = cmp.Or(o.ReloadEvery, DefaultReloadEvery)
 	o.bare = &bareCertificates{log: o.Log}
 	return o, nil
 }
