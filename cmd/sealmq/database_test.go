@@ -86,7 +86,6 @@ func TestMigrationPage(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" {
 		t.Skip("it needs a shell and a database server")
 	}
-	t.Parallel()
 	for _, name := range []string{"openssl", "mariadb-dump", "mariadb"} {
 		program(t, name, "")
 	}

@@ -62,7 +62,7 @@ func (t *timing) add(n int, total time.Duration) {
 // a session counts many messages with one addition.
 type Metrics struct {
 	commands   []timing // by verb
-	deliveries timing // pushes; the time is that of taking and printing them
+	deliveries timing   // pushes; the time is that of taking and printing them
 	faults     [faults]atomic.Uint64
 	refusals   map[sealmq.Code]*atomic.Uint64 // by the codes of the table; never changed
 
