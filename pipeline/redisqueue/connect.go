@@ -66,6 +66,9 @@ type server struct {
 	fsync         string // always, everysec or no; empty if it does not say
 	policy        string // what happens when the memory is used up
 	memory, limit int64
+	oldLog        bool // since its start it has not rewritten its append-only file
+	rewriting     bool // it does so, or will
+	keepsLog      bool // it does not let us ask for that
 }
 
 // onConnect looks at the server before a new connection is used: after a failover it may be
@@ -77,6 +80,9 @@ func (q *Queue) onConnect(ctx context.Context, c *redis.Conn) error {
 	}
 	if err == nil {
 		err = s.check()
+	}
+	if err == nil {
+		err = s.renewLog(ctx, c)
 	}
 	if err == nil {
 		q.seen(s)
@@ -110,6 +116,10 @@ func look(ctx context.Context, c redis.Cmdable) (*server, error) {
 			s.role = value
 		case "aof_enabled":
 			s.aof = value == "1"
+		case "aof_rewrite_in_progress", "aof_rewrite_scheduled":
+			s.rewriting = s.rewriting || value == "1"
+		case "aof_last_rewrite_time_sec":
+			s.oldLog = value == "-1"
 		case "maxmemory_policy":
 			s.policy = value
 		case "used_memory":
@@ -143,6 +153,22 @@ func (s *server) check() error {
 	return nil
 }
 
+// renewLog has a server rewrite its append-only file once after each of its starts. Killed in the
+// middle of a script, it leaves a transaction without an end there. Redis does not execute that at
+// the next start, but leaves it in the file, where what follows becomes a part of it: one start
+// later it is executed, and items come again or are lost. A rewritten file has no such rest.
+func (s *server) renewLog(ctx context.Context, c redis.Cmdable) error {
+	if !s.aof || !s.oldLog || s.rewriting {
+		return nil
+	}
+	err := c.BgRewriteAOF(ctx).Err()
+	if _, refused := errors.AsType[redis.Error](err); refused {
+		s.keepsLog = strings.HasPrefix(err.Error(), "NOPERM") || strings.Contains(err.Error(), "unknown command")
+		return nil // or another connection was first
+	}
+	return err
+}
+
 func (s *server) atLeast(major, minor int) bool {
 	return s.major > major || s.major == major && s.minor >= minor
 }
@@ -157,6 +183,8 @@ func (s *server) trouble() string {
 		return "Redis keeps no append-only file, so a restart loses messages: set appendonly yes and appendfsync always"
 	case s.policy != "noeviction" && s.policy != "":
 		return "Redis removes keys when its memory is full, and messages with them: set maxmemory-policy noeviction"
+	case s.keepsLog:
+		return "Redis has not rewritten its append-only file since its start, so being killed twice can lose messages: allow BGREWRITEAOF"
 	case s.fsync == "always" || s.waits():
 		return ""
 	case s.fsync == "":

@@ -198,6 +198,7 @@ func TestFaults(t *testing.T) {
 			if err := s.Restart(); err != nil {
 				l.Fatal(err)
 			}
+			awaitNewLog(l.T, s) // being killed before that can do harm, as the page says
 		},
 		"frozen": func(l *load, s *redis.Server, q *redisqueue.Queue) {
 			if err := s.Freeze(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -48,6 +49,66 @@ func offset(t *testing.T, c *goredis.Client, name string) int64 {
 	t.Helper()
 	n, _ := strconv.ParseInt(info(t, c, name), 10, 64)
 	return n
+}
+
+// awaitNewLog waits until a server has rewritten its append-only file since its start.
+func awaitNewLog(t *testing.T, s *redis.Server) {
+	t.Helper()
+	c := s.Client()
+	defer c.Close()
+	until(t, "the append-only file is rewritten", func() bool {
+		last := info(t, c, "aof_last_rewrite_time_sec")
+		return last != "" && last != "-1" && info(t, c, "aof_rewrite_in_progress") == "0"
+	})
+}
+
+// TestTornTransaction: Redis is killed as it writes what a script has changed, and later once more.
+func TestTornTransaction(t *testing.T) {
+	s := redis.Run(t)
+	q := open(t, config(s))
+	awaitNewLog(t, s)
+	items := sealedItems(10, "m")
+	enqueue := func() {
+		t.Helper()
+		results, err := q.Enqueue(t.Context(), items)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range results {
+			if r.Outcome != pipeline.Stored {
+				t.Fatalf("%+v", r)
+			}
+		}
+	}
+	again := func() {
+		t.Helper()
+		if err := s.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the queue has found the server", func() bool { _, err := q.Counts(t.Context()); return err == nil })
+	}
+
+	enqueue()
+	s.Kill()
+	log, err := s.Log()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(log)
+	if err == nil {
+		err = os.Truncate(log, st.Size()-20)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+	enqueue() // of the torn transaction nothing is there
+	awaitNewLog(t, s)
+	s.Kill()
+	again()
+	if c, err := q.Counts(t.Context()); err != nil || c.Ready != len(items) {
+		t.Errorf("%+v, %v, want %d ready", c, err, len(items))
+	}
 }
 
 func isMaster(t *testing.T, s *redis.Server) bool {

@@ -114,13 +114,24 @@ func prepare() (*Server, error) {
 
 // Restart starts the server, which must not run, with what it stored before. As a service does, it
 // tries again: killed while it rewrites its log, Redis 7.0 may cut off the torn end of one that is
-// not the last, give up because of that, and start the next time.
+// not the last, give up because of that, cut off the transaction whose end that was, give up again,
+// and start the next time.
 func (s *Server) Restart() error {
-	err := s.restart()
-	if err != nil && strings.Contains(err.Error(), "the truncated file is not the last file") {
-		err = s.restart()
+	for try := 1; ; try++ {
+		err := s.restart()
+		if err == nil || try == 3 || !strings.Contains(err.Error(), "the truncated file is not the last file") {
+			return err
+		}
 	}
-	return err
+}
+
+// Log is the server's append-only file that it writes to now. It is for Redis 7.
+func (s *Server) Log() (string, error) {
+	list, err := filepath.Glob(filepath.Join(s.dir, "appendonlydir", "*.incr.aof"))
+	if err != nil || len(list) != 1 {
+		return "", fmt.Errorf("the append-only files are %q: %v", list, err)
+	}
+	return list[0], nil
 }
 
 func (s *Server) restart() error {
