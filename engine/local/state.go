@@ -77,7 +77,9 @@ func (s *state) definitions() []engine.Definition {
 func (s *state) declared() *definitions {
 	c := &definitions{nextID: s.nextID, defs: s.definitions()}
 	c.neverDeclared = slices.Collect(maps.Keys(s.neverDeclared))
-	c.queues = slices.Collect(maps.Values(s.queues))
+	for _, q := range s.queues { // copies, which are written while declarations change
+		c.queues = append(c.queues, &queue{id: q.id, name: q.name, options: q.options, paused: q.paused})
+	}
 	return c
 }
 
