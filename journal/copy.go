@@ -20,12 +20,32 @@ func (j *Journal) Copy(to Position, f func(name string, size int64, content io.R
 		if gen == to.Generation() {
 			end = to.Offset()
 		}
-		content := io.MultiReader(io.NewSectionReader(s.file, 0, end), io.LimitReader(endlessZeros{}, s.size-end))
+		content := io.MultiReader(&segmentReader{s: s, end: end}, io.LimitReader(endlessZeros{}, s.size-end))
 		if err := f(filepath.Base(s.name), s.size, content); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// segmentReader reads a segment up to an offset. A file that ends before is an error that names it:
+// a copy without the end would look complete.
+type segmentReader struct {
+	s       *segment
+	at, end int64
+}
+
+// Read implements io.Reader.
+func (r *segmentReader) Read(p []byte) (int, error) {
+	if r.at >= r.end {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), r.end-r.at)]
+	if err := r.s.read(p, r.at); err != nil {
+		return 0, err
+	}
+	r.at += int64(len(p))
+	return len(p), nil
 }
 
 // endlessZeros is an endless reader.
