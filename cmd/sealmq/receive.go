@@ -103,7 +103,7 @@ type receiveResult struct {
 	Undecided  uint64  `json:"undecided,omitempty"` // times that a message was given back
 	Failed     uint64  `json:"failed,omitempty"`    // runs of --exec
 	Conflicts  uint64  `json:"conflicts,omitempty"` // among dead
-	Missing    uint64  `json:"missing,omitempty"`   // did not arrive, although later ones did
+	Missing    uint64  `json:"missing,omitempty"`   // not in the ledger, although later ones of their senders are
 	Bytes      uint64  `json:"bytes"`
 	InFile     int     `json:"in_file"`
 	Reconnects uint64  `json:"reconnects"`
@@ -390,7 +390,7 @@ func (r receiveResult) String() string {
 	s.add(r.Known > 0, "; %d came again and were already in the ledger", r.Known)
 	s.add(r.Dead > 0, "; %d could not be opened and went to %s%s", r.Dead, r.Queue, sealmq.DeadSuffix)
 	s.add(r.Stayed > 0, "; %d could not be opened and stay", r.Stayed)
-	s.add(r.Missing > 0, "; %s missing so far, although later ones arrived", plural(r.Missing, "message"))
+	s.add(r.Missing > 0, "; %s missing in the output so far, although later ones are there", plural(r.Missing, "message"))
 	s.add(r.Undecided > 0, "; %s a message could not be checked yet and was returned", plural(r.Undecided, "time"))
 	return s.String()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,10 +30,13 @@ func TestGapsAreReported(t *testing.T) {
 		}
 		arrive("alice", 1, 3)
 		w := newGapWatch(ledger)
+		var mu sync.Mutex
 		var notes []string
 		want := func(missing uint64, now ...string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if got := w.missing(); got != missing {
 				t.Errorf("%d are missing, want %d", got, missing)
 			}
@@ -48,7 +52,11 @@ func TestGapsAreReported(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go w.run(ctx, func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) })
+		go w.run(ctx, func(format string, args ...any) {
+			mu.Lock()
+			defer mu.Unlock()
+			notes = append(notes, fmt.Sprintf(format, args...))
+		})
 		arrive("alice", 6)
 		want(2)
 		time.Sleep(gapTime + time.Second) // seen for the first time
