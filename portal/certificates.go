@@ -92,8 +92,8 @@ func (v *visit) certificates() error {
 		params.ExpiresBefore = v.portal.cfg.Now().AddDate(0, 0, within)
 	}
 	found, err := v.api.ListCertificatesWithResponse(v.ctx, &params)
-	problems, refused := invalid(err)
-	if err != nil && !refused {
+	problems, ok := invalid(err)
+	if err != nil && !ok {
 		return err
 	}
 	soon, err := v.api.ListExpiringCertificatesWithResponse(v.ctx, &mainapi.ListExpiringCertificatesParams{Days: expiresSoon, Limit: 1})
@@ -113,7 +113,7 @@ func (v *visit) certificates() error {
 	if !set {
 		view.Empty = empty{Title: "No certificate is active", Text: "A program needs a certificate before it can send. Issue one here, or on the server:", Command: "sealmq cert issue acme-01"}
 	}
-	if !refused {
+	if !ok {
 		list := found.JSON200
 		view.Filters.Found = number(list.Total.Count) + " found"
 		for i := range list.Items {

@@ -16,8 +16,8 @@
 //     Routes, navigation, the test of roles and the screenshots are made from these rows.
 //  2. Write its handler, a func(*visit) error. It asks v.api with v.ctx, fills a struct with
 //     what the template shows, and returns v.render(NAME, view). It returns errors of the API
-//     as they are: fail makes a page of them. A form first tries invalid, which puts them to
-//     its fields.
+//     as they are: fail makes a page of them. A form returns refused, which puts
+//     them to its fields.
 //  3. Write its template, {{define "NAME"}}, with the parts in templates/parts: it ranges and
 //     asks whether something is there, and decides nothing else. Addresses go through url,
 //     times through {{template "time" .}}.

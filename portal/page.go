@@ -35,7 +35,8 @@ type page struct {
 	title string
 	// nav is its name in the navigation; empty if it does not stand there.
 	nav string
-	// up is the page above, to which the head leads; a handler whose page is below another sets it itself.
+	// up is the page above, to which the head leads. A handler sets v.crumb if that depends on what it
+	// shows.
 	up *link
 	// icon is a name in icons; pages with one stand above the administration.
 	icon string
@@ -156,5 +157,8 @@ func (p *Portal) start(role sealmq.Role) string {
 	if role == userManager { // who looks after accounts, and may have no client
 		return "/admin/users"
 	}
-	return p.navigation(role, nil).Main[0].Path
+	if main := p.navigation(role, nil).Main; len(main) > 0 {
+		return main[0].Path
+	}
+	return "/profile" // a role that only a newer main server knows
 }

@@ -313,7 +313,7 @@ func TestReplayBoundsAllGaps(t *testing.T) {
 	}
 }
 
-// FuzzReplayState reads arbitrary bytes as the state of a Replay. What is read must be
+// FuzzReplayState reads arbitrary bytes as what a ledger remembers. What is read must be
 // written as the same bytes.
 func FuzzReplayState(f *testing.F) {
 	r := receive.NewReplay(receive.ReplayConfig{})

@@ -14,8 +14,8 @@ import (
 	"github.com/sealmq/sealmq/mtls"
 )
 
-// apiCaller makes the calls of a generated client of the HTTP API. An answer that is not the
-// expected one becomes an error, so that a command finds the content where there is no error.
+// apiCaller makes the calls of a generated client of the HTTP API. What is no success in JSON becomes
+// an error. Each operation has one success, so a command finds the content where there is no error.
 type apiCaller struct {
 	http.Client
 	role string // of the server: main or proxy

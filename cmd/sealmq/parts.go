@@ -20,8 +20,9 @@ type part struct {
 	name string
 	// start opens the part and leaves nothing open if it fails.
 	start func() error
-	// run is called when all parts are started; it may be nil. It returns nil when ctx ends,
-	// when the part is stopped, or if there is nothing to do. An error says that the part failed, and ends the node.
+	// run is called when all parts are started; it may be nil. It returns nil when ctx ends, when
+	// the part is stopped, or if there is nothing to do. An error says that the part failed, and
+	// ends the node.
 	run func(ctx context.Context) error
 	// stop closes the part if it was started; it may be nil. It must return when ctx ends.
 	stop func(ctx context.Context) error

@@ -383,7 +383,7 @@ func (n *node) openProxy() error {
 		return err
 	}
 	if _, err := mtls.ReadAuthorities(ca.In(n.cfg.Data).Root); err != nil {
-		return err
+		return err // a missing root is better known now than at the first message
 	}
 	networks, err := parseNetworks(c.TrustedNetworks)
 	if err != nil {

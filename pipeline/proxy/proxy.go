@@ -123,7 +123,7 @@ func New(cfg Config) (*Proxy, error) {
 	case cfg.Queue == nil || cfg.Main == nil || cfg.Signer == nil || cfg.Certificate == nil:
 		return nil, errors.New("a proxy needs a queue, a main server and a certificate")
 	case cfg.Revocation == nil || cfg.Verifier == nil || cfg.Identifier == nil || cfg.OwnIssuer == nil:
-		return nil, errors.New("a proxy must be told who is known, and what is revoked")
+		return nil, errors.New("a proxy needs Revocation, Verifier, Identifier and OwnIssuer")
 	case cfg.MaxBody < 0 || cfg.MaxBody > pipeline.MaxBody:
 		return nil, fmt.Errorf("the limit of a text is 1 to %d characters", pipeline.MaxBody)
 	}

@@ -99,7 +99,7 @@ func (s *Store) checkpoint() {
 		_, err = run("PASSIVE")
 	}
 	if err != nil {
-		s.noteError(err) // of which the next commit knows better whether there is room
+		s.noteError(err) // the next commit finds out whether there is room
 	}
 }
 

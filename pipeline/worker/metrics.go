@@ -119,7 +119,7 @@ func (m *Metrics) look() (*pipeline.Counts, error) {
 	defer cancel()
 	counts, err := m.queue.Counts(ctx)
 	if err != nil {
-		return nil, nil // the counts of before do not stay
+		return nil, nil // with an error the counts of before would stay
 	}
 	return &counts, nil
 }
