@@ -2,7 +2,11 @@ package journal_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
+	"io"
+	"path"
+	"strings"
 	"testing"
 
 	"github.com/sealmq/sealmq/internal/testing/faultfs"
@@ -137,5 +141,26 @@ func TestSmallRunsTakeLittleOfTheCache(t *testing.T) {
 	}
 	if n := fs.Count(faultfs.Read) - before; n > 0 {
 		t.Errorf("the disk was read %d times", n)
+	}
+}
+
+// TestCopyNamesASegmentThatEndsEarly: a copy without the end would look complete.
+func TestCopyNamesASegmentThatEndsEarly(t *testing.T) {
+	fs, j, _ := filled(t)
+	at, _ := j.Applied()
+	first := ""
+	whole := func() error {
+		return j.Copy(at, func(name string, _ int64, content io.Reader) error {
+			first = cmp.Or(first, name)
+			_, err := io.Copy(io.Discard, content)
+			return err
+		})
+	}
+	if err := whole(); err != nil {
+		t.Fatal(err)
+	}
+	fs.Cut(path.Join(testDir, first), 8<<10)
+	if err := whole(); err == nil || !strings.Contains(err.Error(), first) {
+		t.Errorf("a copy of a file that was cut off: %v", err)
 	}
 }
