@@ -101,13 +101,15 @@ func addresses(t *testing.T, pages []string, examples map[string]string) (list [
 	return list
 }
 
-// look opens a page in each look.
+// look opens a page and looks at it in each look.
 func (b *tab) look(folder, name, address string, looks ...look) {
 	b.t.Helper()
-	for _, l := range looks {
+	for i, l := range looks {
 		b.size(l.width, l.height)
 		b.colours(l.colours)
-		b.open(address)
+		if i == 0 {
+			b.open(address)
+		}
 		b.fits()
 		b.accessible(l.rule)
 		if folder != "" {
@@ -142,7 +144,10 @@ func (b *tab) accessible(rule string) {
 	if rule != "" {
 		options = fmt.Sprintf(`{resultTypes: ["violations"], runOnly: [%q]}`, rule)
 	}
-	found, err := chromedp.Run(ctx, chromedp.Evaluate[string](script+`;
+	if evaluate[bool](b, "!window.axe") {
+		evaluate[bool](b, script+"; true")
+	}
+	found, err := chromedp.Run(ctx, chromedp.Evaluate[string](`
 		axe.run(document, `+options+`).then((r) => r.violations.filter((v) => v.impact === "serious" || v.impact === "critical")
 			.map((v) => v.id + ": " + v.help + "\n" + v.nodes.map((n) => "  " + n.html + "\n  " + n.failureSummary).join("\n")).join("\n"))`, chromedp.EvalAwaitPromise))
 	if err != nil {
