@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 ZLINT       := github.com/zmap/zlint/v3/cmd/zlint@v3.7.3
 VULNDB      ?= $(wildcard ../shared/vulndb)
-FUZZTIME    ?= 3s
+FUZZTIME    ?= 2s
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 BENCHFLAGS  ?= --publishers 4 --consumers 4 --duration 5s
 
@@ -34,7 +34,7 @@ demo: build ## sealed letters through a broker, and messages over HTTPS to the d
 
 # Many tests mostly wait, so more of them run at once than there are processors; "vet" is a target
 # of its own.
-TESTFLAGS := -timeout 20m -vet off -parallel 4
+TESTFLAGS := -timeout 20m -vet off -p 4 -parallel 4
 
 test: ## run the tests
 	$(GO) test $(TESTFLAGS) ./...
