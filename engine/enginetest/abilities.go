@@ -52,24 +52,21 @@ var abilityChecks = []check{
 		}
 	}},
 	{name: "an absent ability is an error", needs: func(a engine.Abilities) bool { return !a.Delay }, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.session()
 		d := c.fetch("q")
 		c.settle(engine.Settlement{Tag: d.Tag, Verdict: engine.Return, Delay: time.Second}).fails(sealmq.Unsupported)
 		h.holds("q", 0, 1)
 	}},
 	{name: "no uncounted return is an error", needs: func(a engine.Abilities) bool { return !a.Uncounted }, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.session()
 		d := c.fetch("q")
 		c.settle(engine.Settlement{Tag: d.Tag, Verdict: engine.Return, Uncounted: true}).fails(sealmq.Unsupported)
 		h.holds("q", 0, 1)
 	}},
 	{name: "no extension is an error", needs: func(a engine.Abilities) bool { return !a.Extend }, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.session()
 		c.extend(c.fetch("q")).fails(sealmq.Unsupported)
 		h.holds("q", 0, 1)
@@ -102,8 +99,7 @@ var abilityChecks = []check{
 		}
 	}},
 	{name: "peek goes on at a place", needs: canPeek, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", ids("m", 5)...)
+		h.filled("q", ids("m", 5)...)
 		page := func(from uint64, want ...string) (next uint64) {
 			h.Helper()
 			list, err := h.engine.(engine.Peeker).Peek("q", from, 2)
@@ -127,8 +123,7 @@ var abilityChecks = []check{
 		page(next)
 	}},
 	{name: "peek at dead letters", needs: canPeek, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.consumer("q", 0)
 		c.settle(engine.Settlement{Tag: c.gets("a")[0].Tag, Verdict: engine.Dead, Reason: "why"}).must()
 		d := h.peek("q.dead", 1)
@@ -143,9 +138,7 @@ var abilityChecks = []check{
 		c := h.consumer("q", 0)
 		c.dead(c.take(4)...)
 		h.put("q", "own")
-		if n := h.move("q.dead", "q", 2).must(); n != 2 {
-			h.Errorf("moved %d, want 2", n)
-		}
+		is(h, h.move("q.dead", "q", 2).must(), 2, "moved %d")
 		h.holds("q.dead", 2, 0)
 		list := c.gets("own", "m-0000", "m-0001")
 		for _, d := range list {
@@ -161,9 +154,7 @@ var abilityChecks = []check{
 		if n := h.move("q.dead", "q", 0).must(); n != 2 {
 			h.Errorf("moved %d, want the rest", n)
 		}
-		if n := h.move("q.dead", "q", 0).must(); n != 0 {
-			h.Errorf("moved %d out of an empty queue", n)
-		}
+		is(h, h.move("q.dead", "q", 0).must(), 0, "moved %d out of an empty queue")
 		c.gets("m-0002", "m-0003")
 		h.move("none", "q", 0).fails(sealmq.NoQueue)
 		h.move("q", "none", 0).fails(sealmq.NoQueue)
@@ -193,9 +184,7 @@ var abilityChecks = []check{
 		}
 		h.content(list[1], message("m-0004"))
 		h.outcome(engine.Repeated, "", message("m-0004"), "q")
-		if n := h.moveIDs("q", "to").must(); n != 0 {
-			h.Errorf("moved %d without an id", n)
-		}
+		is(h, h.moveIDs("q", "to").must(), 0, "moved %d without an id")
 		h.moveIDs("none", "q", "m-0003").fails(sealmq.NoQueue)
 		h.moveIDs("q", "none", "m-0003").fails(sealmq.NoQueue)
 	}},
@@ -216,9 +205,7 @@ var abilityChecks = []check{
 		h.put("from", "a", "b", "c")
 		c := h.consumer("from", 1)
 		a := c.gets("a")
-		if n := h.move("from", "to", 0).must(); n != 2 {
-			h.Errorf("moved %d, want 2", n)
-		}
+		is(h, h.move("from", "to", 0).must(), 2, "moved %d")
 		c.ack(a...)
 		h.holds("from", 0, 0)
 		h.consumer("to", 0).gets("b", "c")
@@ -253,8 +240,7 @@ var abilityChecks = []check{
 		if !ok {
 			h.Skip("the engine is no Finder")
 		}
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		if m, ok := f.Find("a", ""); !ok {
 			h.Error("a waiting message is not found")
 		} else {

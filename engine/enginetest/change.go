@@ -63,8 +63,7 @@ var changeChecks = []check{
 		h.optionsAre("q", sealmq.QueueOptions{MaxMessages: 2})
 	}},
 	{name: "what waits stays beyond a limit", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b", "c")
+		h.filled("q", "a", "b", "c")
 		h.change("q", sealmq.QueueOptions{MaxMessages: 1}).must()
 		h.holds("q", 3, 0)
 		h.outcome(engine.Refused, sealmq.QueueFull, message("d"), "q")
@@ -76,8 +75,7 @@ var changeChecks = []check{
 		h.outcome(engine.Stored, "", message("e"), "q")
 	}},
 	{name: "a TTL ends what waits", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		h.clock.Advance(time.Minute)
 		h.put("q", "b")
 		h.change("q", sealmq.QueueOptions{TTL: 30 * time.Second}).must()

@@ -9,8 +9,7 @@ import (
 
 var closeChecks = []check{
 	{name: "everything accepted is answered", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "first")
+		h.filled("q", "first")
 		c := h.consumer("q", 0)
 		first := c.gets("first")
 		var published []*pending[[]engine.PublishResult]
@@ -27,9 +26,7 @@ var closeChecks = []check{
 			if !p.answered() {
 				h.Fatal("a publish was not answered when Close returned")
 			}
-			if r := p.must()[0]; r.Outcome != engine.Stored {
-				h.Fatalf("outcome %d, error %v", r.Outcome, r.Err)
-			}
+			h.stored(p)
 		}
 		acked.must()
 		defined.must()
@@ -40,8 +37,7 @@ var closeChecks = []check{
 		h.definitions(definition("k", "v"))
 	}},
 	{name: "closed means closed", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.consumer("q", 0)
 		a := c.gets("a")
 		for range 2 {

@@ -12,8 +12,7 @@ import (
 
 var deadChecks = []check{
 	{name: "dead with a reason", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 0)
 		list := c.take(2)
 		c.settle(
@@ -30,9 +29,7 @@ var deadChecks = []check{
 					d.ID, d.DeathQueue, d.DeathReason, d.Attempt, d.Queue, reason)
 			}
 		}
-		if n := h.info("q").DeadLettered; n != 2 {
-			h.Errorf("%d counted, want 2", n)
-		}
+		is(h, h.info("q").DeadLettered, 2, "%d counted")
 	}},
 	{name: "the dead-letter queue is made when needed", run: func(h *harness) {
 		o := sealmq.QueueOptions{MaxLineBytes: 128 << 10, TTL: time.Hour, MaxMessages: 7}
@@ -71,8 +68,7 @@ var deadChecks = []check{
 	}},
 	{name: "a dead-letter queue that is there keeps its options", run: func(h *harness) {
 		h.queue("q.dead", sealmq.QueueOptions{Prefetch: 9})
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.consumer("q", 0)
 		c.dead(c.gets("a")...)
 		h.holds("q.dead", 1, 0)
@@ -120,8 +116,7 @@ var deadChecks = []check{
 		h.consumer("q.dead", 0).gets("a", "b")
 	}},
 	{name: "dead letters stay", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.consumer("q", 0)
 		c.dead(c.gets("a")...)
 		dead := h.consumer("q.dead", 0)
@@ -149,14 +144,11 @@ var deadChecks = []check{
 		c.dead(c.take(5)...)
 		h.holds("q.dead", 3, 0)
 		h.consumer("q.dead", 0).gets(all[2:]...)
-		if n := h.info("q.dead").Dropped; n != 2 {
-			h.Errorf("%d counted as dropped, want 2", n)
-		}
+		is(h, h.info("q.dead").Dropped, 2, "%d counted as dropped")
 	}},
 	{name: "the limits of a dead-letter queue hold", run: func(h *harness) {
 		h.queue("q.dead", sealmq.QueueOptions{MaxMessages: 1})
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b", "c")
+		h.filled("q", "a", "b", "c")
 		c := h.consumer("q", 0)
 		c.dead(c.take(3)...)
 		h.holds("q.dead", 1, 0)
@@ -193,14 +185,11 @@ var deadChecks = []check{
 		h.consumer("q.dead", 0).gets("large")
 	}},
 	{name: "the holder is rid of what died", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		c.dead(a...)
-		if n := c.Unacked(); n != 0 {
-			h.Errorf("the session still holds %d", n)
-		}
+		is(h, c.Unacked(), 0, "the session still holds %d")
 		c.ack(a...)
 		h.holds("q.dead", 1, 0)
 		c.gets("b")

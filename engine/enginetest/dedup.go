@@ -20,8 +20,7 @@ func changed(m sealmq.Message) map[string]sealmq.Message {
 
 var dedupChecks = []check{
 	{name: "repeat and conflict", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		again := message("a")
 		again.Publisher = "publisher-2"
 		again.Published = start.Add(time.Hour)
@@ -67,9 +66,7 @@ var dedupChecks = []check{
 		h.queue("q", sealmq.QueueOptions{MaxMessages: 1})
 		h.put("q", "a")
 		h.outcome(engine.Repeated, "", message("a"), "q")
-		if n := h.info("q").Refused; n != 0 {
-			h.Errorf("%d counted as refused", n)
-		}
+		is(h, h.info("q").Refused, 0, "%d counted as refused")
 	}},
 	{name: "a refused publish is not remembered", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{MaxMessages: 1})
@@ -88,9 +85,7 @@ var dedupChecks = []check{
 		h.queue("q", sealmq.QueueOptions{})
 		again := engine.Publish{Message: message("a"), Queues: []string{"q"}, Repeat: engine.Never}
 		publish := func() {
-			if r := h.publish(again).must()[0]; r.Outcome != engine.Stored {
-				h.Errorf("outcome %d, error %v", r.Outcome, r.Err)
-			}
+			h.stored(h.publish(again))
 		}
 		publish()
 		publish()
@@ -124,8 +119,7 @@ var dedupChecks = []check{
 		h.holds("stays", 0, 0)
 	}},
 	{name: "an id is forgotten after its window", config: window(10 * time.Minute), run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.consumer("q", 0)
 		c.ack(c.gets("a")...)
 		h.clock.Advance(5 * time.Minute)
@@ -157,8 +151,7 @@ var dedupChecks = []check{
 	}},
 	{name: "remembered ids are bounded in number", config: func(c *Config) { c.DedupMaxIDs = 100 }, run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
-		h.queue("waits", sealmq.QueueOptions{})
-		h.put("waits", "waiting")
+		h.filled("waits", "waiting")
 		c := h.consumer("q", 100)
 		all := ids("m", 1000)
 		for i := 0; i < len(all); i += 50 {
@@ -285,9 +278,7 @@ var dedupRestartChecks = []restartCheck{
 			send(engine.Conflict, "dave", "his own")
 			send(engine.Conflict, "", "hers")
 		}
-		if n := h.moveIDs("q", "r", "a").must(); n != 2 {
-			h.Errorf("moved %d with this id, want 2", n)
-		}
+		is(h, h.moveIDs("q", "r", "a").must(), 2, "moved %d with this id")
 	}},
 	{name: "an id is remembered", needs: longDedup, run: func(h *harness, restart func()) {
 		h.queue("q", sealmq.QueueOptions{})
@@ -323,8 +314,7 @@ var dedupRestartChecks = []restartCheck{
 		h.outcome(engine.Stored, "", message("b"), "q")
 	}},
 	{name: "the window goes on", config: window(10 * time.Minute), needs: longDedup, run: func(h *harness, restart func()) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 0)
 		c.ack(c.gets("a", "b")[0])
 		restart()

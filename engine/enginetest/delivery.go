@@ -22,8 +22,7 @@ var deliveryChecks = []check{
 	{name: "a waiting session is notified", run: notified},
 	{name: "backlog of several queues", run: func(h *harness) {
 		for _, q := range []string{"a", "b"} {
-			h.queue(q, sealmq.QueueOptions{})
-			h.put(q, ids(q, 3)...)
+			h.filled(q, ids(q, 3)...)
 		}
 		c := h.session()
 		c.consume("a", 0).must()
@@ -34,9 +33,7 @@ var deliveryChecks = []check{
 		}
 		h.sameIDs(got["a"], ids("a", 3)...)
 		h.sameIDs(got["b"], ids("b", 3)...)
-		if n := c.Unacked(); n != 6 {
-			h.Errorf("the session holds %d, want 6", n)
-		}
+		is(h, c.Unacked(), 6, "the session holds %d")
 	}},
 	{name: "take is bounded", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
@@ -118,8 +115,7 @@ var deliveryChecks = []check{
 		}
 	}},
 	{name: "a paused subscription", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", ids("m", 5)...)
+		h.filled("q", ids("m", 5)...)
 		c := h.consumer("q", 0)
 		c.SetPrefetch(0, 2)
 		held := c.gets("m-0000", "m-0001")
@@ -181,8 +177,7 @@ var deliveryChecks = []check{
 		h.holds("q", 2, 0)
 	}},
 	{name: "what comes back takes its place", needs: strict, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", ids("m", 6)...)
+		h.filled("q", ids("m", 6)...)
 		c := h.consumer("q", 4)
 		held := c.take(4)
 		c.nack(held[3], held[1])
@@ -196,8 +191,7 @@ var deliveryChecks = []check{
 		}
 	}},
 	{name: "a closed session gives back in order", needs: strict, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", ids("m", 8)...)
+		h.filled("q", ids("m", 8)...)
 		a, b := h.consumer("q", 2), h.consumer("q", 2)
 		a.gets("m-0000", "m-0001")
 		b.gets("m-0002", "m-0003")
@@ -227,9 +221,7 @@ var deliveryChecks = []check{
 		if len(c.notified) > 0 {
 			h.Error("notified after Close")
 		}
-		if n := h.info("q").Consumers; n != 0 {
-			h.Errorf("%d consumers", n)
-		}
+		is(h, h.info("q").Consumers, 0, "%d consumers")
 		h.holds("q", 1, 0)
 	}},
 }

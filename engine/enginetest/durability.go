@@ -82,8 +82,7 @@ var durabilityChecks = []restartCheck{
 		h.consumer("r", 0).gets(ids("m", 8)...)
 	}},
 	{name: "what was in hand comes again", run: func(h *harness, restart func()) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b", "c")
+		h.filled("q", "a", "b", "c")
 		h.consumer("q", 2).gets("a", "b")
 		restart()
 		h.holds("q", 3, 0)

@@ -183,6 +183,13 @@ func (h *harness) queue(name string, o sealmq.QueueOptions) {
 	}
 }
 
+// filled declares a queue without options that does not exist, and puts messages into it.
+func (h *harness) filled(name string, ids ...string) {
+	h.Helper()
+	h.queue(name, sealmq.QueueOptions{})
+	h.put(name, ids...)
+}
+
 func (h *harness) remove(name string) *pending[int] {
 	return h.removeIf(name, 0)
 }
@@ -336,6 +343,22 @@ func (h *harness) put(queue string, ids ...string) {
 		if r.Outcome != engine.Stored {
 			h.Fatalf("publish %s to %s: outcome %d, error %v", ids[i], queue, r.Outcome, r.Err)
 		}
+	}
+}
+
+// stored checks that what is published, one message, is stored.
+func (h *harness) stored(p *pending[[]engine.PublishResult]) {
+	h.Helper()
+	if r := p.must()[0]; r.Outcome != engine.Stored {
+		h.Fatalf("publish: outcome %d, error %v", r.Outcome, r.Err)
+	}
+}
+
+// is checks a number. The format says what it is.
+func is[N int | int64 | uint64](h *harness, got, want N, format string) {
+	h.Helper()
+	if got != want {
+		h.Errorf(format+", want %d", got, want)
 	}
 }
 

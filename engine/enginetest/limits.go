@@ -26,9 +26,7 @@ var limitChecks = []check{
 		c.ack(list[0])
 		h.outcome(engine.Stored, "", message("d"), "q")
 		h.outcome(engine.Refused, sealmq.QueueFull, message("e"), "q")
-		if n := h.info("q").Refused; n != 3 {
-			h.Errorf("%d counted as refused, want 3", n)
-		}
+		is(h, h.info("q").Refused, 3, "%d counted as refused")
 	}},
 	{name: "max_messages counts what is not synced", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{MaxMessages: 3})
@@ -55,9 +53,7 @@ var limitChecks = []check{
 		h.outcome(engine.Stored, "", sized("c", 400), "q")
 		h.outcome(engine.Refused, sealmq.QueueFull, sized("d", 1), "q")
 		h.outcome(engine.Stored, "", sized("e", 0), "q")
-		if n := h.info("q").Bytes; n != 1000 {
-			h.Errorf("%d bytes described, want 1000", n)
-		}
+		is(h, h.info("q").Bytes, 1000, "%d bytes described")
 		c := h.consumer("q", 0)
 		list := c.gets("a", "c", "e")
 		h.outcome(engine.Refused, sealmq.QueueFull, sized("b", 401), "q")
@@ -91,9 +87,7 @@ var limitChecks = []check{
 			h.put("q", id)
 		}
 		h.holds("q", 3, 0)
-		if n := h.info("q").Dropped; n != 4 {
-			h.Errorf("%d counted as dropped, want 4", n)
-		}
+		is(h, h.info("q").Dropped, 4, "%d counted as dropped")
 		h.consumer("q", 0).gets(all[4:]...)
 	}},
 	{name: "drop_oldest by size", run: func(h *harness) {
@@ -135,9 +129,7 @@ var limitChecks = []check{
 		c := h.consumer("full", 1)
 		for _, id := range []string{"a", "b"} {
 			copied := engine.Publish{Message: message(id), Queues: []string{"q"}, Copies: []string{"full", "none", "room"}}
-			if r := h.publish(copied).must()[0]; r.Outcome != engine.Stored {
-				h.Errorf("outcome %d, error %v", r.Outcome, r.Err)
-			}
+			h.stored(h.publish(copied))
 			if id == "a" {
 				c.gets("a") // and holds it
 			}

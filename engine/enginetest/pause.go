@@ -61,8 +61,7 @@ var pauseChecks = []check{
 	}},
 	{name: "pausing what is there already", needs: pauses, run: func(h *harness) {
 		h.pause("none", true).fails(sealmq.NoQueue)
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		h.pause("q", false).must()
 		h.pause("q", true).must()
 		h.pause("q", true).must()

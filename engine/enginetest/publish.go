@@ -82,16 +82,13 @@ var publishChecks = []check{
 		h.stops(2, p("a", "q"), p("b", "q"), p("c", "q", "none"), p("d", "q"))
 		h.stops(0, p("c", "none", "q"))
 		h.stops(0, p("c", "full", "none"))
-		if n := h.info("full").Refused; n != 0 {
-			h.Errorf("a queue is said to have refused %d messages that were not taken", n)
-		}
+		is(h, h.info("full").Refused, 0, "a queue is said to have refused %d messages that were not taken")
 		h.outcome(engine.Repeated, "", message("a"), "none")
 		h.put("q", "c", "d")
 		h.consumer("q", 0).gets("a", "b", "c", "d")
 	}},
 	{name: "a message without a queue is unrouted", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		for _, id := range []string{"a", "b", ""} { // known or not
 			h.outcome(engine.Unrouted, sealmq.Unroutable, message(id))
 		}
@@ -141,9 +138,7 @@ var publishChecks = []check{
 		}
 	}},
 	{name: "an empty batch is answered", run: func(h *harness) {
-		if n := len(h.publish().must()); n != 0 {
-			h.Errorf("%d results for nothing", n)
-		}
+		is(h, len(h.publish().must()), 0, "%d results for nothing")
 		h.define().must()
 		h.session().settle().must()
 	}},
@@ -185,9 +180,7 @@ func reuseBuffers(h *harness) {
 	clear(batch[0].Queues)
 	clear(batch)
 	declared.must()
-	if r := published.must()[0]; r.Outcome != engine.Stored {
-		h.Fatalf("publish: outcome %d, error %v", r.Outcome, r.Err)
-	}
+	h.stored(published)
 	m.Properties = []byte("properties")
 
 	value := []byte("value")

@@ -44,9 +44,7 @@ var queueChecks = []check{
 		if !declared.must() {
 			h.Error("says that it did not create the queue")
 		}
-		if r := published.must()[0]; r.Outcome != engine.Stored {
-			h.Fatalf("publish: outcome %d, error %v", r.Outcome, r.Err)
-		}
+		h.stored(published)
 		h.consumer("q", 0).gets("a")
 	}},
 	{name: "queues are described in order of name", run: func(h *harness) {
@@ -128,15 +126,11 @@ var queueChecks = []check{
 		h.put("q", ids("m", 5)...)
 		c := h.consumer("q", 0)
 		held := c.take(2)
-		if n := h.remove("q").must(); n != 5 {
-			h.Errorf("removed %d messages, want 5", n)
-		}
+		is(h, h.remove("q").must(), 5, "removed %d messages")
 		if _, err := h.engine.Queue("q"); err == nil {
 			h.Error("the queue is still described")
 		}
-		if n := c.Unacked(); n != 0 {
-			h.Errorf("the session still holds %d deliveries", n)
-		}
+		is(h, c.Unacked(), 0, "the session still holds %d deliveries")
 		c.getsNothing()
 		c.ack(held...)
 		h.stops(0, engine.Publish{Message: message("late"), Queues: []string{"q"}})
@@ -144,8 +138,7 @@ var queueChecks = []check{
 		h.holds("other", 0, 0)
 	}},
 	{name: "a queue declared again after delete is another one", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "old-1", "old-2")
+		h.filled("q", "old-1", "old-2")
 		c := h.consumer("q", 0)
 		held := c.take(2)
 		h.remove("q").must()
@@ -174,8 +167,7 @@ var queueChecks = []check{
 			}
 		}
 		for _, name := range []string{"q", "r", "s"} {
-			h.queue(name, sealmq.QueueOptions{})
-			h.put(name, name+"-1", name+"-2")
+			h.filled(name, name+"-1", name+"-2")
 		}
 		both, twice, other, left := h.consumer("q", 1), h.consumer("q", 1), h.consumer("s", 1), h.consumer("q", 1)
 		bothQ := both.sub
@@ -197,8 +189,7 @@ var queueChecks = []check{
 		for _, c := range []*consumer{twice, other, fetches, left, gone} {
 			told("of what it does not consume", c)
 		}
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "again")
+		h.filled("q", "again")
 		both.getsNothing()
 		both.consume("q", 1).must()
 		both.gets("again")
@@ -207,13 +198,10 @@ var queueChecks = []check{
 		told("of the new one", twice)
 	}},
 	{name: "purge removes what waits", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", ids("m", 5)...)
+		h.filled("q", ids("m", 5)...)
 		c := h.consumer("q", 2)
 		held := c.take(2)
-		if n := h.purge("q").must(); n != 3 {
-			h.Errorf("removed %d messages, want 3", n)
-		}
+		is(h, h.purge("q").must(), 3, "removed %d messages")
 		h.holds("q", 0, 2)
 		c.nack(held[1])
 		c.ack(held[0])
@@ -240,8 +228,7 @@ var queueChecks = []check{
 		declare(sealmq.QueueOptions{}, 0).must()
 	}},
 	{name: "delete on conditions", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.consumer("q", 0)
 		c.gets("a")
 		h.removeIf("q", engine.IfUnused).fails(sealmq.InUse)
@@ -258,15 +245,10 @@ var queueChecks = []check{
 		b := fetches.fetch("q") // nobody is subscribed
 		h.removeIf("q", engine.IfEmpty).fails(sealmq.InUse)
 		fetches.ack(b)
-		if n := h.removeIf("q", engine.IfUnused|engine.IfEmpty).must(); n != 0 {
-			h.Errorf("removed %d messages of an empty queue", n)
-		}
+		is(h, h.removeIf("q", engine.IfUnused|engine.IfEmpty).must(), 0, "removed %d messages of an empty queue")
 		h.removeIf("q", engine.IfUnused).fails(sealmq.NoQueue)
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "c")
-		if n := h.removeIf("q", engine.IfUnused).must(); n != 1 {
-			h.Errorf("removed %d messages, want 1", n)
-		}
+		h.filled("q", "c")
+		is(h, h.removeIf("q", engine.IfUnused).must(), 1, "removed %d messages")
 	}},
 	{name: "many queues", run: func(h *harness) {
 		const n = 300

@@ -48,9 +48,7 @@ var releaseChecks = []check{
 			d = c.gets("a")
 			h.isAttempt(d[0], 1)
 		}
-		if n := h.info("q").Returned; n != 5 {
-			h.Errorf("%d counted as returned, want 5", n)
-		}
+		is(h, h.info("q").Returned, 5, "%d counted as returned")
 		c.nack(d...)
 		d = c.take(1)
 		h.isAttempt(d[0], 2)
@@ -74,8 +72,7 @@ var releaseChecks = []check{
 		h.isAttempt(h.consumer("q", 1).gets("a")[0], 3)
 	}},
 	{name: "a release by somebody else", needs: canRelease, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c, other := h.consumer("q", 1), h.session()
 		d := c.gets("a")
 		other.release(d...)
@@ -90,8 +87,7 @@ var releaseChecks = []check{
 		h.holds("q", 0, 0)
 	}},
 	{name: "late ack of what was released", needs: canRelease, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.consumer("q", 1)
 		d := c.gets("a")
 		c.release(d...)

@@ -9,21 +9,17 @@ import (
 
 var settleChecks = []check{
 	{name: "acked means gone", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", ids("m", 4)...)
+		h.filled("q", ids("m", 4)...)
 		c := h.consumer("q", 0)
 		list := c.take(4)
 		c.ack(list[0], list[2])
 		h.holds("q", 0, 2)
-		if n := c.Unacked(); n != 2 {
-			h.Errorf("the session holds %d, want 2", n)
-		}
+		is(h, c.Unacked(), 2, "the session holds %d")
 		c.close()
 		h.consumer("q", 0).gets("m-0001", "m-0003")
 	}},
 	{name: "dropped means gone", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b", "c")
+		h.filled("q", "a", "b", "c")
 		c := h.consumer("q", 0)
 		list := c.take(3)
 		c.verdict(engine.Drop, list[:1])
@@ -38,8 +34,7 @@ var settleChecks = []check{
 		h.consumer("q", 0).gets("c")
 	}},
 	{name: "acks without effect", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 0)
 		list := c.take(2)
 		c.ack(list[0], list[0])
@@ -55,13 +50,10 @@ var settleChecks = []check{
 			}
 		}
 		h.holds("q", 0, 1)
-		if n := h.info("q").Acked; n != 1 {
-			h.Errorf("%d messages counted as acked, want 1", n)
-		}
+		is(h, h.info("q").Acked, 1, "%d messages counted as acked")
 	}},
 	{name: "ack by somebody else", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		holder, other := h.consumer("q", 1), h.consumer("q", 1)
 		mine := holder.gets("a")
 		for _, v := range []engine.Verdict{engine.Ack, engine.Return, engine.Dead} {
@@ -75,8 +67,7 @@ var settleChecks = []check{
 		h.holds("q", 2, 0)
 	}},
 	{name: "late ack by the last holder", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 0)
 		list := c.take(2)
 		c.nack(list...)
@@ -90,8 +81,7 @@ var settleChecks = []check{
 		h.holds("q", 0, 0)
 	}},
 	{name: "late ack after another delivery", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		first, second := h.consumer("q", 1), h.session()
 		late := first.gets("a")
 		first.nack(late...)
@@ -106,8 +96,7 @@ var settleChecks = []check{
 		h.holds("q", 0, 0)
 	}},
 	{name: "late dead by the last holder", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.consumer("q", 1)
 		d := c.gets("a")
 		c.nack(d...)
@@ -116,8 +105,7 @@ var settleChecks = []check{
 		h.holds("q.dead", 1, 0)
 	}},
 	{name: "a returned message waits for another consumer too", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c, other := h.consumer("q", 1), h.consumer("q", 1)
 		c.nack(c.gets("a")...)
 		if d := other.gets("a")[0]; d.Attempt != 2 {
@@ -125,8 +113,7 @@ var settleChecks = []check{
 		}
 	}},
 	{name: "delay", needs: func(a engine.Abilities) bool { return a.Delay }, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		c.settle(engine.Settlement{Tag: a[0].Tag, Verdict: engine.Return, Delay: time.Minute}).must()
@@ -142,8 +129,7 @@ var settleChecks = []check{
 		}
 	}},
 	{name: "what is delayed keeps its place", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		c.settle(engine.Settlement{Tag: a[0].Tag, Verdict: engine.Return, Delay: time.Minute}).must()
@@ -181,19 +167,15 @@ var settleChecks = []check{
 		}
 	}},
 	{name: "purge takes what is delayed", needs: func(a engine.Abilities) bool { return a.Delay }, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 1)
 		c.settle(engine.Settlement{Tag: c.gets("a")[0].Tag, Verdict: engine.Return, Delay: time.Minute}).must()
-		if n := h.purge("q").must(); n != 2 {
-			h.Errorf("removed %d, want 2", n)
-		}
+		is(h, h.purge("q").must(), 2, "removed %d")
 		h.clock.Advance(2 * time.Minute)
 		c.getsNothing()
 	}},
 	{name: "late ack of a delayed message", needs: func(a engine.Abilities) bool { return a.Delay }, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.consumer("q", 1)
 		d := c.gets("a")
 		c.settle(engine.Settlement{Tag: d[0].Tag, Verdict: engine.Return, Delay: time.Minute}).must()
@@ -203,8 +185,7 @@ var settleChecks = []check{
 		c.getsNothing()
 	}},
 	{name: "many settlements in one batch", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", ids("m", 30)...)
+		h.filled("q", ids("m", 30)...)
 		c := h.consumer("q", 0)
 		var batch []engine.Settlement
 		for i, d := range c.take(30) {

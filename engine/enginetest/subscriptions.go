@@ -30,9 +30,7 @@ var subscriptionChecks = []check{
 		if a == 0 || b == 0 || a == b {
 			h.Fatalf("subscriptions %d and %d", a, b)
 		}
-		if n := h.info("q").Consumers; n != 2 {
-			h.Errorf("%d consumers, want 2", n)
-		}
+		is(h, h.info("q").Consumers, 2, "%d consumers")
 		h.put("q", ids("m", 10)...)
 		list := c.take(5)
 		c.getsNothing()
@@ -78,9 +76,7 @@ var subscriptionChecks = []check{
 		c.cancel(gone).must()
 		c.cancel(gone).must()
 		c.cancel(gone + stays).must()
-		if n := h.info("q").Consumers; n != 1 {
-			h.Errorf("%d consumers, want 1", n)
-		}
+		is(h, h.info("q").Consumers, 1, "%d consumers")
 		if n := c.Unacked(); n != 2 {
 			h.Errorf("the session holds %d, want what it held", n)
 		}
@@ -104,8 +100,7 @@ var subscriptionChecks = []check{
 	}},
 	{name: "credit is shared", run: func(h *harness) {
 		for _, q := range []string{"q", "r", "s"} {
-			h.queue(q, sealmq.QueueOptions{})
-			h.put(q, ids(q, 5)...)
+			h.filled(q, ids(q, 5)...)
 		}
 		c := h.session()
 		c.SetCredit(3)
@@ -145,9 +140,7 @@ var subscriptionChecks = []check{
 		list := c.gets(ids("m", 5)...) // neither prefetch nor credit matter
 		h.content(list[4], message("m-0004"))
 		h.holds("q", 0, 0)
-		if n := c.Unacked(); n != 0 {
-			h.Errorf("the session holds %d", n)
-		}
+		is(h, c.Unacked(), 0, "the session holds %d")
 		if info := h.info("q"); info.Delivered != 5 || info.Acked != 5 {
 			h.Errorf("%d delivered, %d acked, want 5 of each", info.Delivered, info.Acked)
 		}
@@ -162,8 +155,7 @@ var subscriptionChecks = []check{
 		h.holds("q", 0, 0)
 	}},
 	{name: "fetch without acknowledgement", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b", "c")
+		h.filled("q", "a", "b", "c")
 		c := h.session()
 		fetch := func(noAck bool) engine.Fetched {
 			return begin(h, "fetch", func(done func(engine.Fetched, error)) { c.Fetch("q", noAck, done) }).must()
@@ -187,8 +179,7 @@ var subscriptionChecks = []check{
 
 var subscriptionRestartChecks = []restartCheck{
 	{name: "what needs no acknowledgement is gone", run: func(h *harness, restart func()) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", ids("m", 4)...)
+		h.filled("q", ids("m", 4)...)
 		c := h.session()
 		c.subscribed("q", engine.ConsumeOptions{NoAck: true})
 		if list, err := c.Take(nil, 2, everything); err != nil || len(list) != 2 {

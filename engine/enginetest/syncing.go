@@ -11,8 +11,7 @@ import (
 // syncChecks need an opener that holds syncs back.
 var syncChecks = []check{
 	{name: "nothing is answered before its sync", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		release := h.hold()
@@ -27,9 +26,7 @@ var syncChecks = []check{
 		h.unanswered(published.answered, repeated.answered, acked.answered, defined.answered,
 			declared.answered, again.answered, purged.answered)
 		release()
-		if r := published.must()[0]; r.Outcome != engine.Stored {
-			h.Errorf("publish: outcome %d, error %v", r.Outcome, r.Err)
-		}
+		h.stored(published)
 		if r := repeated.must()[0]; r.Outcome != engine.Repeated {
 			h.Errorf("repeat: outcome %d, error %v", r.Outcome, r.Err)
 		}
@@ -41,8 +38,7 @@ var syncChecks = []check{
 		h.holds("q", 2, 0)
 	}},
 	{name: "a refusal does not wait for a sync", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		release := h.hold()
 		defer release()
 		h.publish(engine.Publish{Message: message("b"), Queues: []string{"q"}})
@@ -108,8 +104,7 @@ var syncChecks = []check{
 		c.fetchAny("none").fails(sealmq.NoQueue)
 	}},
 	{name: "purge removes what is not synced yet", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 1)
 		c.gets("a")
 		release := h.hold()
@@ -120,20 +115,15 @@ var syncChecks = []check{
 		h.unanswered(p.answered, purged.answered)
 		release()
 		for _, one := range []*pending[[]engine.PublishResult]{p, after} {
-			if r := one.must()[0]; r.Outcome != engine.Stored {
-				h.Errorf("publish: outcome %d, error %v", r.Outcome, r.Err)
-			}
+			h.stored(one)
 		}
-		if n := purged.must(); n != 2 {
-			h.Errorf("removed %d messages, want 2", n)
-		}
+		is(h, purged.must(), 2, "removed %d messages")
 		h.holds("q", 1, 1)
 		h.reopen()
 		h.consumer("q", 0).gets("a", "d")
 	}},
 	{name: "delete removes what is not synced yet", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		release := h.hold()
 		defer release()
 		p := h.publish(engine.Publish{Message: message("b"), Queues: []string{"q"}})
@@ -142,19 +132,14 @@ var syncChecks = []check{
 		h.unanswered(p.answered, removed.answered)
 		release()
 		refused.fails(sealmq.InUse)
-		if r := p.must()[0]; r.Outcome != engine.Stored {
-			h.Errorf("publish: outcome %d, error %v", r.Outcome, r.Err)
-		}
-		if n := removed.must(); n != 2 {
-			h.Errorf("removed %d messages, want 2", n)
-		}
+		h.stored(p)
+		is(h, removed.must(), 2, "removed %d messages")
 		h.queue("q", sealmq.QueueOptions{})
 		h.reopen()
 		h.holds("q", 0, 0)
 	}},
 	{name: "what is synced is delivered while a sync hangs", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", ids("m", 4)...)
+		h.filled("q", ids("m", 4)...)
 		c := h.consumer("q", 2)
 		release := h.hold()
 		defer release()
@@ -172,8 +157,7 @@ var syncChecks = []check{
 		if !ok {
 			h.Skip("the opener is no Crasher")
 		}
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a", "b")
+		h.filled("q", "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		c.ack(a...)
@@ -219,9 +203,7 @@ var syncChecks = []check{
 		if err := <-closed; err != nil {
 			h.Errorf("close: %v", err)
 		}
-		if r := p.must()[0]; r.Outcome != engine.Stored {
-			h.Errorf("publish: outcome %d, error %v", r.Outcome, r.Err)
-		}
+		h.stored(p)
 		h.open()
 		h.consumer("q", 0).gets("a")
 	}},

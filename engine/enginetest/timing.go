@@ -17,9 +17,7 @@ var timeChecks = []check{
 		h.holds("q", 0, 3)
 		h.clock.Advance(4 * time.Second)
 		h.holds("q", 3, 0)
-		if n := c.Unacked(); n != 0 {
-			h.Errorf("the session holds %d", n)
-		}
+		is(h, c.Unacked(), 0, "the session holds %d")
 		list := c.take(3)
 		if h.engine.Abilities().StrictRedelivery {
 			h.sameIDs(list, "a", "b", "c")
@@ -29,13 +27,10 @@ var timeChecks = []check{
 				h.Errorf("%s: attempt %d, want 2", d.ID, d.Attempt)
 			}
 		}
-		if n := h.info("q").Returned; n != 3 {
-			h.Errorf("%d counted as returned, want 3", n)
-		}
+		is(h, h.info("q").Returned, 3, "%d counted as returned")
 	}},
 	{name: "the default ack timeout", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{})
-		h.put("q", "a")
+		h.filled("q", "a")
 		c := h.session()
 		c.fetch("q")
 		h.clock.Advance(sealmq.DefaultAckTimeout - 5*time.Second)
@@ -130,8 +125,7 @@ var timeChecks = []check{
 	}},
 	{name: "ttl", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{TTL: 10 * time.Second})
-		h.queue("lasting", sealmq.QueueOptions{})
-		h.put("lasting", "x")
+		h.filled("lasting", "x")
 		h.put("q", "a", "b")
 		h.clock.Advance(8 * time.Second)
 		h.put("q", "c")
@@ -139,9 +133,7 @@ var timeChecks = []check{
 		h.holds("q", 3, 0)
 		h.clock.Advance(4 * time.Second)
 		h.holds("q", 1, 0)
-		if n := h.info("q").Expired; n != 2 {
-			h.Errorf("%d counted as expired, want 2", n)
-		}
+		is(h, h.info("q").Expired, 2, "%d counted as expired")
 		c := h.consumer("q", 0)
 		c.gets("c")
 		c.getsNothing()
@@ -176,9 +168,7 @@ var timeChecks = []check{
 		c.close()
 		h.holds("q", 0, 0)
 		h.holds("q.dead", 1, 0)
-		if n := h.info("q").Expired; n != 1 {
-			h.Errorf("%d counted as expired, want 1", n)
-		}
+		is(h, h.info("q").Expired, 1, "%d counted as expired")
 	}},
 	{name: "an idle queue expires without a consumer", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{TTL: time.Minute, MaxMessages: 2})
