@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sealmq/sealmq/internal/clock"
 	"github.com/sealmq/sealmq/internal/durable"
 )
 
@@ -128,17 +129,11 @@ func New(cfg Config) (*Manager, error) {
 // Run judges and tells until ctx ends. Then it looks once more: what ends the process is told
 // before it is gone.
 func (m *Manager) Run(ctx context.Context) error {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			m.last(context.WithoutCancel(ctx))
-			return nil
-		case <-ticker.C:
-			m.step(ctx, time.Now())
-		}
+	for clock.Sleep(ctx, clock.System, lookEvery) == nil {
+		m.step(ctx, time.Now())
 	}
+	m.last(context.WithoutCancel(ctx))
+	return nil
 }
 
 // step is one look, and what is told of it. Channels are told at the same time, and the next

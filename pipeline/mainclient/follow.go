@@ -74,12 +74,8 @@ func (c *Client) FollowRevocations(ctx context.Context, list *trust.RevocationLi
 		}
 		last = note(log, err, last)
 		differed = noteClock(log, c.time.Ahead(), differed)
-		pause := time.NewTimer(next - time.Since(began))
-		select {
-		case <-ctx.Done():
-			pause.Stop()
+		if clock.Sleep(ctx, clock.System, next-time.Since(began)) != nil {
 			return
-		case <-pause.C:
 		}
 	}
 }
