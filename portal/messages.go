@@ -206,11 +206,7 @@ func (v *visit) messagesView(q url.Values, problems fieldErrors) messagesView {
 	get := func(name string) string { return strings.TrimSpace(q.Get(name)) }
 	view := messagesView{Path: v.page.path, FindURL: v.portal.url("/messages/find"), Find: []field{
 		{Name: "q", Label: "Number or id", Kind: "search", Placeholder: "+49 152 0000 0000", Max: 64, Autocomplete: "off", Grow: true, Error: problems["q"], Hint: "The whole number with its country code, or an id’s beginning"}}}
-	for _, name := range messageFilters {
-		if value := get(name); value != "" && name != "number_token" && name != "message_id" {
-			view.Find = append(view.Find, field{Kind: "hidden", Name: name, Value: value})
-		}
-	}
+	view.Find = append(view.Find, hidden(dropped(q, "number_token", "message_id"), messageFilters...)...)
 	view.Fields = []field{{Name: "status", Label: "State", Kind: "select", Options: options(get("status"), "", "Any", "queued", "Waiting", "processing", "Being delivered", "delivered", "Delivered", "failed", "Failed")}}
 	if v.may(staff) {
 		view.Fields = append(view.Fields, field{Name: "client_id", Label: "Client", Value: get("client_id"), Max: 255, Autocomplete: "off"})
@@ -224,9 +220,7 @@ func (v *visit) messagesView(q url.Values, problems fieldErrors) messagesView {
 	for _, m := range view.More {
 		view.Opened = view.Opened || m.Value != "" || m.Error != ""
 	}
-	if token := q.Get("number_token"); token != "" {
-		view.Fields = append(view.Fields, field{Kind: "hidden", Name: "number_token", Value: token})
-	}
+	view.Fields = append(view.Fields, hidden(q, "number_token")...)
 	if slices.ContainsFunc(messageFilters, func(name string) bool { return get(name) != "" }) {
 		view.Clear = v.portal.url(v.page.path)
 	}

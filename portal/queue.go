@@ -92,14 +92,12 @@ func (v *visit) peek(name string, query url.Values) (*peekView, error) {
 	if err != nil {
 		return nil, err
 	}
-	view := &peekView{Rows: rows(r.JSON200.Items, peekedMessage)}
-	if cursor != "" {
-		view.Pager.First = with(query, "cursor", "")
+	next := r.JSON200.NextCursor
+	if len(r.JSON200.Items) < size {
+		next = ""
 	}
-	if next := r.JSON200.NextCursor; next != "" && len(view.Rows) == size {
-		view.Pager.Next = with(query, "cursor", next)
-	}
-	return view, nil
+	query.Set("cursor", cursor)
+	return &peekView{Rows: rows(r.JSON200.Items, peekedMessage), Pager: pagerOf(query, next)}, nil
 }
 
 func peekedMessage(m *mainapi.BrokerMessage) peekedRow {

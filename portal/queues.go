@@ -139,12 +139,6 @@ func hidden(q url.Values, names ...string) (list []field) {
 // cannot be sorted. A second click turns the order round.
 func (v *visit) sortHeads(q url.Values, usual string, pairs ...string) (list []sortHead) {
 	sorted := cmp.Or(q.Get("sort"), usual)
-	bare := url.Values{}
-	for _, name := range []string{"search", "kind"} {
-		if q.Get(name) != "" {
-			bare.Set(name, q.Get(name))
-		}
-	}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		h := sortHead{Text: pairs[i], Right: i > 2}
 		if by := pairs[i+1]; by != "" {
@@ -157,8 +151,8 @@ func (v *visit) sortHeads(q url.Values, usual string, pairs ...string) (list []s
 				ascending = !ascending
 			}
 			to := url.Values{"sort": {by}, "order": {map[bool]string{true: "asc", false: "desc"}[ascending]}}
-			for name := range bare {
-				to.Set(name, bare.Get(name))
+			for _, f := range hidden(q, "search", "kind") {
+				to.Set(f.Name, f.Value)
 			}
 			h.Link = "?" + to.Encode()
 		}

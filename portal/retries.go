@@ -28,11 +28,7 @@ func (v *visit) askRetry() error {
 		"Workers try to deliver them at once, behind what waits already. A message that was delivered meanwhile is not delivered twice.",
 		"It goes on in the background; you can watch it, and cancel it."},
 		Form: form{Action: v.portal.url("/messages/retry"), Submit: "Queue them again", Cancel: v.portal.url("/messages") + with(q, "status", "failed"), Fields: []field{{Kind: "hidden", Name: "all", Value: "true"}}}}
-	for _, name := range messageFilters {
-		if value := q.Get(name); value != "" && name != "status" {
-			view.Form.Fields = append(view.Form.Fields, field{Kind: "hidden", Name: name, Value: value})
-		}
-	}
+	view.Form.Fields = append(view.Form.Fields, hidden(q, messageFilters...)...)
 	return v.render("danger", view)
 }
 
