@@ -25,7 +25,7 @@ func TestLogKeyIsMadeOnce(t *testing.T) {
 	if first.Public() != second.Public() {
 		t.Error("another key was read than was made")
 	}
-	if err := durable.CheckPrivate(file); err != nil {
+	if _, err := durable.ReadPrivate(durable.OS(), file, 1<<20); err != nil {
 		t.Error(err)
 	}
 

@@ -2,10 +2,10 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/demo"
+	"github.com/sealmq/sealmq/internal/durable"
 )
 
 // printWhereToLook prints addresses, files, and commands to paste.
@@ -48,10 +48,5 @@ func demoCommands(exe string, d *demo.Demo) []string {
 	}
 }
 
-// shellWord quotes a path so that a shell takes it as one word.
-func shellWord(path string) string {
-	if !strings.ContainsAny(path, " '\"\\$`&|;<>()*?[]#~!{}\t\n") {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-}
+// shellWord quotes a text so that a shell takes it as one word.
+var shellWord = durable.ShellWord

@@ -72,7 +72,7 @@ func TestMakeAndExtract(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	for _, name := range names(t, cfg.Folder) {
-		if err := durable.CheckPrivate(filepath.Join(cfg.Folder, name)); err != nil {
+		if _, err := durable.ReadPrivate(durable.OS(), filepath.Join(cfg.Folder, name), 1<<20); err != nil {
 			t.Error(err)
 		}
 	}

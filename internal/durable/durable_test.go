@@ -148,7 +148,7 @@ func TestLockOfMissingFolder(t *testing.T) {
 	}
 }
 
-func TestCheckPrivate(t *testing.T) {
+func TestReadPrivate(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("rights are inherited from the folder here")
 	}
@@ -166,12 +166,9 @@ func TestCheckPrivate(t *testing.T) {
 		if err := os.Chmod(name, tc.mode); err != nil {
 			t.Fatal(err)
 		}
-		err := durable.CheckPrivate(name)
+		_, err := durable.ReadPrivate(durable.OS(), name, 10)
 		if tc.ok != (err == nil) {
 			t.Errorf("mode %04o: %v", tc.mode, err)
-		}
-		if _, rerr := durable.ReadPrivate(durable.OS(), name, 10); (rerr == nil) != tc.ok {
-			t.Errorf("mode %04o: ReadPrivate: %v", tc.mode, rerr)
 		}
 		if tc.ok {
 			continue
@@ -187,7 +184,7 @@ func TestCheckPrivate(t *testing.T) {
 			t.Errorf("hint %q cannot be pasted", pe.Hint())
 		}
 	}
-	if err := durable.CheckPrivate(filepath.Join(t.TempDir(), "none")); !durable.IsNotExist(err) {
+	if _, err := durable.ReadPrivate(durable.OS(), filepath.Join(t.TempDir(), "none"), 10); !durable.IsNotExist(err) {
 		t.Errorf("missing file: %v", err)
 	}
 }
@@ -211,7 +208,7 @@ func TestWriteFileOnDisk(t *testing.T) {
 	if names, _ := fs.ReadDir(dir); !cmp.Equal(names, []string{"key"}) {
 		t.Fatalf("folder holds %q", names)
 	}
-	if err := durable.CheckPrivate(name); err != nil {
+	if _, err := durable.ReadPrivate(fs, name, 10); err != nil {
 		t.Fatal(err)
 	}
 	if err := durable.WriteFile(fs, filepath.Join(dir, "none", "key"), nil, 0o600); !durable.IsNotExist(err) {
@@ -248,5 +245,16 @@ func TestMkdirAllOnDisk(t *testing.T) {
 	}
 	if err := durable.MkdirAll(durable.OS(), filepath.Join(file, "d"), 0o700); err == nil {
 		t.Fatal("made a folder inside a file")
+	}
+}
+
+func TestShellWord(t *testing.T) {
+	for in, want := range map[string]string{
+		"/srv/mq-1/key_2.pem": "/srv/mq-1/key_2.pem", "127.0.0.1:5672": "127.0.0.1:5672",
+		"": "''", "a b": "'a b'", "a\nb": "'a\nb'", "it's": `'it'\''s'`, "$HOME": "'$HOME'", "~": "'~'", `C:\mq`: `'C:\mq'`, "über": "'über'",
+	} {
+		if got := durable.ShellWord(in); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
 	}
 }

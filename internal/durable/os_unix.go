@@ -23,12 +23,12 @@ const (
 func checkOwner(f *os.File, info os.FileInfo) error {
 	path := f.Name()
 	if info.Mode().Perm()&0o077 != 0 {
-		return &PrivateError{"key file", path, fmt.Sprintf("is open to other users (mode %04o)", info.Mode().Perm()), "run: chmod 600 " + shellQuote(path)}
+		return &PrivateError{"key file", path, fmt.Sprintf("is open to other users (mode %04o)", info.Mode().Perm()), "run: chmod 600 " + ShellWord(path)}
 	}
 	us := os.Geteuid()
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != us && stat.Uid != 0 {
 		return &PrivateError{"key file", path, fmt.Sprintf("belongs to another user (uid %d; this process has uid %d)", stat.Uid, us),
-			fmt.Sprintf("run: chown %d %s, or start as the user that it belongs to", us, shellQuote(path))}
+			fmt.Sprintf("run: chown %d %s, or start as the user that it belongs to", us, ShellWord(path))}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 )
 
@@ -22,19 +23,9 @@ func (e *PrivateError) Error() string { return fmt.Sprintf("%s %q %s", e.What, e
 // Hint tells the operator what to do.
 func (e *PrivateError) Hint() string { return e.fix }
 
-// CheckPrivate returns a *PrivateError unless the file is a regular one, belongs to the user of
-// this process or to root, and gives no permission to group and others. It follows symbolic
-// links and looks at what they lead to. If there is no such file, that is the error. On Windows
-// the user, the system and the administrators may have permissions.
-func CheckPrivate(path string) error {
-	f, err := OpenNow(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return checkPrivate(f)
-}
-
+// checkPrivate returns a *PrivateError unless the file is a regular one, belongs to the user of
+// this process or to root, and gives no permission to group and others. On Windows the user, the
+// system and the administrators may have permissions.
 func checkPrivate(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -94,21 +85,20 @@ func ofLock(err error) error {
 	return err
 }
 
-// ReadPrivate is ReadFile for a secret. On the operating system's file system it refuses
-// a file that CheckPrivate refuses.
+// ReadPrivate is ReadFile for a secret. On the operating system's file system it refuses with a
+// *PrivateError what is no regular file, is another user's, or can be read or written by others.
+// It follows symbolic links.
 func ReadPrivate(fs FS, path string, max int64) ([]byte, error) {
 	return readFile(fs, path, max, checkPrivate)
 }
 
-// shellQuote makes a path safe to paste into a shell.
-func shellQuote(path string) string {
-	for i := 0; i < len(path); i++ {
-		switch c := path[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		case c == '/', c == '.', c == '-' && i > 0, c == '_', c == '+':
-		default:
-			return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-		}
+// plainWord matches a word that no shell changes.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9._/:@%+=,-]+$`)
+
+// ShellWord quotes a text so that a shell takes it as one word.
+func ShellWord(text string) string {
+	if plainWord.MatchString(text) {
+		return text
 	}
-	return path
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }

@@ -98,7 +98,7 @@ func TestLoadCreates(t *testing.T) {
 	if err != nil || first.keys[1] != second.keys[1] {
 		t.Fatalf("the created key was not kept: %v", err)
 	}
-	if err := durable.CheckPrivate(path); err != nil {
+	if _, err := durable.ReadPrivate(durable.OS(), path, 1<<20); err != nil {
 		t.Error(err)
 	}
 }
