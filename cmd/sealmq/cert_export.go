@@ -38,16 +38,11 @@ Windows, browsers and the curl of Windows read. NAME.p12 has a password, which i
 			return err
 		}
 		var data []byte
-		file := *out
+		file := cmp.Or(*out, name+".pem")
 		if *p12 {
-			if file == "" {
-				file = name + ".p12"
-			}
+			file = cmp.Or(*out, name+".p12")
 			data, err = p12Of(certs, authorities(files.CA), key, *old, pass)
 		} else {
-			if file == "" {
-				file = name + ".pem"
-			}
 			data, err = mtls.EncodeKey(key)
 			data = append(data, mtls.EncodeCertificates(certs...)...)
 		}

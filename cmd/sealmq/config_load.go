@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,8 +139,8 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 	}
 	if err != nil {
 		text, hint := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n"), `the keys of a section begin in the same column; "sealmq config example" shows all of them`
-		if n := tabbedLine(b); n > 0 {
-			text = fmt.Sprintf("line %d begins with a tab; indent with spaces", n)
+		if at := tabbed.FindIndex(b); at != nil {
+			text = fmt.Sprintf("line %d begins with a tab; indent with spaces", 1+bytes.Count(b[:at[1]], []byte("\n")))
 		}
 		if !utf8.Valid(b) {
 			text, hint = "it is not a text in UTF-8", "save it as UTF-8 without other encodings in it"
@@ -149,18 +150,9 @@ func readConfigFile(path string, explicit bool) (map[string]any, error) {
 	return k.All(), nil
 }
 
-// tabbedLine is the number of the first line with a tab in its indentation, or 0. YAML does not
-// allow it, and its parser names no tab.
-func tabbedLine(b []byte) int {
-	n := 0
-	for line := range bytes.Lines(b) {
-		n++
-		if indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]; bytes.IndexByte(indent, '\t') >= 0 {
-			return n
-		}
-	}
-	return 0
-}
+// tabbed matches a line with a tab in its indentation. YAML does not allow it, and its parser names
+// no tab.
+var tabbed = regexp.MustCompile(`(?m)^ *\t`)
 
 // oneDocument refuses a second document in a file, of which koanf would read nothing.
 func oneDocument(b []byte) error {
@@ -327,13 +319,9 @@ func allowed(f field) error {
 	}
 	list := strings.Split(check, "|")
 	switch {
-	case check == "", slices.Contains(list, v.String()):
-		return nil
 	case check == "folder" && v.IsZero():
 		return errors.New("must name a folder")
-	case check == "folder":
-		return nil
-	case list[0] == "path":
+	case check == "", check == "folder", list[0] == "path", slices.Contains(list, v.String()):
 		return nil
 	case list[0] == "address":
 		return checkAddress(f.key, v.String())

@@ -94,10 +94,7 @@ func keyBase(cmd *cobra.Command, args []string, out string) (string, error) {
 	case out != "":
 		return strings.TrimSuffix(out, ".key"), nil
 	}
-	name := "receiver"
-	if len(args) > 0 {
-		name = args[0]
-	}
+	name := append(args, "receiver")[0]
 	if err := sealmq.CheckName("key name", name); err != nil {
 		return "", usage(err, "")
 	}

@@ -179,11 +179,7 @@ func (f *directoryFlags) forget(a call, name string) error {
 		return err
 	}
 	before, err := pins.Forget(a.ctx, name)
-	gone := []forgotten{}
-	for _, suite := range slices.Sorted(maps.Keys(before)) {
-		print := before[suite].Fingerprint
-		gone = append(gone, forgotten{name, suite, print, seal.ReadOut(print)})
-	}
+	gone := forgottenKeys(map[string]map[string]keydir.Pin{name: before})
 	if err != nil || a.asJSON {
 		return a.json(err, gone)
 	}

@@ -111,18 +111,18 @@ accepted once; another one needs another record.`,
 			if err != nil {
 				return err
 			}
-			info := acceptedInfo{newRestoreInfo(accepted.RestoreRecord), forgottenBy(accepted)}
+			info := acceptedInfo{newRestoreInfo(accepted.RestoreRecord), forgottenKeys(accepted.Forgotten)}
 			return a.report(nil, info, "accepted: the log that was restored takes the place of the one before; %s forgotten", plural(len(info.Forgotten), "pinned key"))
 		})
 	})
 }
 
-// forgottenBy lists the keys that a restore made forget, by name and suite.
-func forgottenBy(r *keydir.Accepted) []forgotten {
+// forgottenKeys lists the keys that are no longer pinned, by name and suite.
+func forgottenKeys(pins map[string]map[string]keydir.Pin) []forgotten {
 	list := []forgotten{}
-	for _, owner := range slices.Sorted(maps.Keys(r.Forgotten)) {
-		for _, suite := range slices.Sorted(maps.Keys(r.Forgotten[owner])) {
-			print := r.Forgotten[owner][suite].Fingerprint
+	for _, owner := range slices.Sorted(maps.Keys(pins)) {
+		for _, suite := range slices.Sorted(maps.Keys(pins[owner])) {
+			print := pins[owner][suite].Fingerprint
 			list = append(list, forgotten{owner, suite, print, seal.ReadOut(print)})
 		}
 	}
@@ -136,7 +136,7 @@ func confirmRestore(a call, r *keydir.Accepted, yes bool) error {
 	a.note("since: %s", treeText(r.Since))
 	a.note("you saw: %s", keylog.Describe(r.Before))
 	a.note("shown now: %s", keylog.Describe(r.Now))
-	for _, k := range forgottenBy(r) {
+	for _, k := range forgottenKeys(r.Forgotten) {
 		a.note("the log has lost the pinned key of %s (%s): %s; compare the next one with %s", k.Name, k.Suite, k.Digits, k.Name)
 	}
 	if yes {

@@ -48,12 +48,8 @@ file beside it is shown, without a check that the two belong together.`,
 			_, err := io.WriteString(a.out, info.PublicPEM)
 			return err
 		}
-		made := ""
-		if t := key.Created(); !t.IsZero() {
-			made = stampText(t)
-		}
 		return a.facts(nil, info, "file", path, "kind", info.Kind+" key", "suite", fmt.Sprintf("%s, %d bits", info.Suite, info.Bits),
-			"made", made, "fingerprint", info.Fingerprint, "read out", info.Digits, "note", key.Warning())
+			"made", localTime(key.Created()), "fingerprint", info.Fingerprint, "read out", info.Digits, "note", key.Warning())
 	})
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/sealmq/sealmq/internal/durable"
 	"github.com/sealmq/sealmq/internal/logfile"
@@ -33,8 +32,7 @@ type nodeLogs struct {
 func openLogs(cfg Config, roles []string, console io.Writer) *nodeLogs {
 	l := &nodeLogs{loggers: make(map[string]*slog.Logger)}
 	l.setLevel(cfg.logLevel())
-	f, isFile := console.(*os.File)
-	asText := cfg.Log.Format == "text" || cfg.Log.Format != "json" && isFile && term.IsTerminal(int(f.Fd()))
+	asText := cfg.Log.Format == "text" || cfg.Log.Format != "json" && onTerminal(console)
 	toConsole := slog.New(l.open(consoleLog, console, asText, nil))
 	l.node = toConsole
 	for _, role := range roles {

@@ -29,7 +29,7 @@ func addPassphraseFlag(cmd *cobra.Command) *passphraseFlag {
 // read returns the passphrase from the file, or asks the person at the terminal.
 func (f *passphraseFlag) read(prompt string) ([]byte, error) {
 	if f.file != "" {
-		text, err := durable.ReadPrivate(durable.OS(), f.file, 4096)
+		line, err := readPassword(f.file)
 		if private, ok := errors.AsType[*durable.PrivateError](err); ok {
 			private.What = "passphrase file"
 			return nil, private
@@ -37,11 +37,10 @@ func (f *passphraseFlag) read(prompt string) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the passphrase: %w", err)
 		}
-		line, _, _ := bytes.Cut(text, []byte("\n"))
-		if line = bytes.TrimSuffix(line, []byte("\r")); len(line) == 0 {
+		if line == "" {
 			return nil, fmt.Errorf("the first line of %s is empty", f.file)
 		}
-		return line, nil
+		return []byte(line), nil
 	}
 	in := terminalOf(f.cmd)
 	if in == nil {

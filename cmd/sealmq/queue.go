@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -53,7 +52,7 @@ func newQueueShowCmd() *cobra.Command {
 		}
 		return a.facts(nil, q, "QUEUE", q.Name,
 			"owner", ownerText(q.Owner), "open to", audience, "deliveries", deliveries,
-			"ready", q.Ready, "delayed", q.Delayed, "oldest", oldestText(q.Oldest), "unacked", q.Unacked, "size", bytesText(q.Bytes), "consumers", q.Consumers, "consumed by", consumersOf(a.ctx, a.client, q.Name),
+			"ready", q.Ready, "delayed", q.Delayed, "oldest", cmp.Or(localTime(q.Oldest), "none"), "unacked", q.Unacked, "size", bytesText(q.Bytes), "consumers", q.Consumers, "consumed by", consumersOf(a.ctx, a.client, q.Name),
 			"published", q.Published, "delivered", q.Delivered, "acked", q.Acked, "returned", q.Returned,
 			"expired", q.Expired, "dropped", q.Dropped, "dead-lettered", q.DeadLettered, "refused", q.Refused,
 			"max messages", limitText(o.MaxMessages, strconv.FormatInt(o.MaxMessages, 10)),
@@ -68,13 +67,6 @@ func newQueueShowCmd() *cobra.Command {
 
 // ownerText names the owner of a queue or an exchange.
 func ownerText(owner string) string { return cmp.Or(owner, "(administrators)") }
-
-func oldestText(t time.Time) string {
-	if t.IsZero() {
-		return "none"
-	}
-	return stampText(t)
-}
 
 func limitText(n int64, text string) string {
 	if n == 0 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -242,13 +243,7 @@ func (a call) importLines(in io.Reader, exchange, key string) error {
 			body = m.Body
 		}
 		sum := sha256.Sum256(body)
-		next := sealmq.Message{Exchange: m.Exchange, Key: m.Key, ID: m.ID, Body: body, Digest: sum[:]}
-		if exchange != "" {
-			next.Exchange = exchange
-		}
-		if key != "" {
-			next.Key = key
-		}
+		next := sealmq.Message{Exchange: cmp.Or(exchange, m.Exchange), Key: cmp.Or(key, m.Key), ID: m.ID, Body: body, Digest: sum[:]}
 		if batch = append(batch, next); len(batch) == importBatch {
 			flush()
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,10 +102,7 @@ func looksLikeKeyFile(to string) bool {
 // ownerOf is the owner of a key file according to the file's name.
 func ownerOf(path string) string {
 	base := filepath.Base(path)
-	if cut := strings.TrimSuffix(base, filepath.Ext(base)); cut != "" {
-		return cut
-	}
-	return base
+	return cmp.Or(strings.TrimSuffix(base, filepath.Ext(base)), base)
 }
 
 // unknown reports whether the directory must provide a key.

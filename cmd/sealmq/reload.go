@@ -97,10 +97,7 @@ func (n *node) answer(a reloadAnswer) error {
 }
 
 func readRequest(data string) string {
-	b, err := durable.ReadFile(durable.OS(), requestFile(data), maxSetting)
-	if err != nil {
-		return ""
-	}
+	b, _ := durable.ReadFile(durable.OS(), requestFile(data), maxSetting) // nil if there is none
 	return string(b)
 }
 

@@ -42,10 +42,7 @@ itself.`,
 	}
 	return configured(cmd, func(a call, cfg Config) error {
 		list, err := askNodes(a, cfg.Data)
-		failed := false
-		for _, n := range list {
-			failed = failed || len(n.Errors) > 0
-		}
+		failed := slices.ContainsFunc(list, func(n nodeAnswer) bool { return len(n.Errors) > 0 })
 		err = printList(a, err, list, "", []string{"NODE", "ROLES", "RESULT"}, func(n nodeAnswer) []any {
 			return []any{n.Node, strings.Join(n.Roles, ", "), n.sentence()}
 		})

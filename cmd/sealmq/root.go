@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -124,11 +125,7 @@ func blankFlag(cmd *cobra.Command) (err error) {
 		case f.Value.Type() != "string":
 			return
 		}
-		blank := len(values) == 0
-		for _, v := range values {
-			blank = blank || strings.TrimSpace(v) == ""
-		}
-		if blank {
+		if len(values) == 0 || slices.ContainsFunc(values, func(v string) bool { return strings.TrimSpace(v) == "" }) {
 			err = usage(fmt.Errorf("--%s is blank", f.Name), "give it a value, or leave it out")
 		}
 	})

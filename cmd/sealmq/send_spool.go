@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -40,10 +41,7 @@ type place struct {
 func (f *sendFlags) purpose() string {
 	to := slices.Clone(f.to)
 	slices.Sort(to)
-	from := f.connect.as
-	if f.connect.cert != "" {
-		from = f.connect.cert
-	}
+	from := cmp.Or(f.connect.cert, f.connect.as)
 	return fmt.Sprintf("from %s to %s by exchange %s with key %s", from, strings.Join(to, " and "), f.exchange, f.key)
 }
 

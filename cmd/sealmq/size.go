@@ -15,15 +15,14 @@ import (
 // GiB and TiB. KB, MB, GB and TB, which count in thousands, are read too.
 type Size int64
 
-var sizeUnits = []struct {
+type sizeUnit struct {
 	name  string
 	bytes int64
-}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+}
 
-var decimalUnits = []struct {
-	name  string
-	bytes int64
-}{{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}}
+var sizeUnits = []sizeUnit{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+
+var decimalUnits = []sizeUnit{{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}}
 
 // String prints the largest unit that divides the size.
 func (s Size) String() string {
