@@ -141,12 +141,7 @@ func (t *traffic) consumer(n int) {
 	rnd := rand.New(rand.NewPCG(t.seed, 1000+uint64(n)))
 	for {
 		wake := make(chan struct{}, 1)
-		s := t.h.engine.NewSession(engine.SessionConfig{Notify: func() {
-			select {
-			case wake <- struct{}{}:
-			default:
-			}
-		}})
+		s := t.h.engine.NewSession(engine.SessionConfig{Notify: func() { poke(wake) }})
 		for _, q := range t.queues {
 			s.Consume(q, engine.ConsumeOptions{}, func(err error) {
 				if err != nil {
@@ -267,12 +262,7 @@ func comeAndGo(h *harness) {
 	})
 	for p := range 2 {
 		wg.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-quit:
-					return
-				default:
-				}
+			for i := 0; !isClosed(quit); i++ {
 				open.Add(1)
 				m := message(fmt.Sprintf("%d-%d", p, i))
 				h.engine.Publish([]engine.Publish{{Message: m, Queues: []string{"stays", "q"}}}, func([]engine.PublishResult) { open.Add(-1) })
@@ -284,11 +274,7 @@ func comeAndGo(h *harness) {
 	}
 	wg.Go(func() {
 		for more := true; more; {
-			select {
-			case <-quit:
-				more = false
-			default:
-			}
+			more = !isClosed(quit)
 			s := h.engine.NewSession(engine.SessionConfig{})
 			open.Add(1)
 			s.Consume("q", engine.ConsumeOptions{}, func(error) { open.Add(-1) })

@@ -25,16 +25,16 @@ type ending struct {
 
 func (h *harness) session() *consumer {
 	c := &consumer{h: h, notified: make(chan struct{}, 1), ended: make(chan ending, 100)}
-	c.Session = h.engine.NewSession(engine.SessionConfig{Notify: c.notify,
+	c.Session = h.engine.NewSession(engine.SessionConfig{Notify: func() { poke(c.notified) },
 		Ended: func(sub sealmq.SubscriptionID, queue string, why error) {
 			c.ended <- ending{sub, queue, sealmq.CodeOf(why)}
 		}})
 	return c
 }
 
-func (c *consumer) notify() {
+func poke(c chan<- struct{}) {
 	select {
-	case c.notified <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

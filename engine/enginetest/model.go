@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,15 +48,9 @@ type answer struct {
 func NewModel(cfg Config) *Model { return NewDisk().open(cfg) }
 
 func (d *Disk) open(cfg Config) *Model {
-	if cfg.Clock == nil {
-		cfg.Clock = clock.System
-	}
-	if cfg.DedupWindow == 0 {
-		cfg.DedupWindow = time.Hour
-	}
-	if cfg.DedupMaxIDs == 0 {
-		cfg.DedupMaxIDs = 2_000_000
-	}
+	cfg.Clock = cmp.Or(cfg.Clock, clock.System)
+	cfg.DedupWindow = cmp.Or(cfg.DedupWindow, time.Hour)
+	cfg.DedupMaxIDs = cmp.Or(cfg.DedupMaxIDs, 2_000_000)
 	m := &Model{cfg: cfg, disk: d, state: newState(), failed: make(chan struct{})}
 	m.drained = sync.NewCond(&m.mu)
 	for _, e := range d.read(m) {

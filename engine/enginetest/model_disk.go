@@ -79,9 +79,11 @@ func (d *Disk) append(e event) {
 	}
 }
 
-func (d *Disk) isOff() bool {
+func (d *Disk) isOff() bool { return isClosed(d.off) }
+
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-d.off:
+	case <-c:
 		return true
 	default:
 		return false

@@ -150,14 +150,7 @@ func (w *World) Reboot(seed uint64) {
 	w.Engine, w.client = nil, nil
 }
 
-func (w *World) isOff() bool {
-	select {
-	case <-w.Machine.Off():
-		return true
-	default:
-		return false
-	}
-}
+func (w *World) isOff() bool { return isClosed(w.Machine.Off()) }
 
 // Message returns a message that was published.
 func (w *World) Message(id string) (sealmq.Message, bool) {

@@ -54,10 +54,8 @@ func (w *World) Work(n int) error {
 				return err
 			}
 		}
-		select {
-		case <-w.Engine.Failed():
+		if isClosed(w.Engine.Failed()) {
 			return errors.Join(errWorkEnded, w.settle())
-		default:
 		}
 	}
 	return w.settle()
