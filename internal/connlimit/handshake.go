@@ -56,13 +56,12 @@ func (s *Stranger) Handshake(turns Handshakes, deadline time.Time, stop <-chan s
 // takeSlots waits first for the turn among those of its address, so that those of others need not
 // wait behind them.
 func (s *Stranger) takeSlots(turns Handshakes, deadline time.Time, stop <-chan struct{}) error {
-	late := time.NewTimer(time.Until(deadline))
-	defer late.Stop()
+	late := time.After(time.Until(deadline))
 	for _, slot := range []chan struct{}{s.Place.Turns(max(1, cap(turns.slots)/2)), turns.slots} {
 		select {
 		case slot <- struct{}{}:
 			s.slots = append(s.slots, slot)
-		case <-late.C:
+		case <-late:
 			return ErrNoTurn
 		case <-stop:
 			return ErrStopping

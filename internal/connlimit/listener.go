@@ -39,18 +39,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if p := l.Add(raw.RemoteAddr(), func() { raw.Close() }); p != nil {
 			return &Conn{raw, p}, nil
 		}
-		again := time.NewTimer(lookAgain)
 		select {
 		case <-l.freed:
-		case <-again.C:
+		case <-time.After(lookAgain):
 		case <-l.done:
 			raw.Close()
-		}
-		again.Stop()
-		select {
-		case <-l.done:
 			return nil, net.ErrClosed
-		default:
 		}
 	}
 }

@@ -59,14 +59,12 @@ func checkPassword(field, password string, u User) error {
 
 // place waits for a place to hash.
 func (s *Service) place(ctx context.Context) (free func(), err error) {
-	timeout := time.NewTimer(hashWait)
-	defer timeout.Stop()
 	select {
 	case s.hashing <- struct{}{}:
 		return func() { <-s.hashing }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-timeout.C:
+	case <-time.After(hashWait):
 		return nil, ErrBusy
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/internal/clock"
 )
 
 const (
@@ -95,16 +96,13 @@ func (r *Refused) told(report *mainapi.RefusedReport, now time.Time) {
 // Run tells of attempts until ctx ends, and then of what is left. While a report does not
 // arrive, attempts are summed up. One whose answer was lost is told again.
 func (r *Refused) Run(ctx context.Context, tell func(context.Context, mainapi.RefusedReport) error, log *slog.Logger) {
-	pause, failed := time.NewTimer(lookForRefused), false
-	defer pause.Stop()
+	next, failed := lookForRefused, false
 	for ended := false; !ended; {
-		next := lookForRefused
+		ended = clock.Sleep(ctx, clock.System, next) != nil
+		next = lookForRefused
 		callCtx, cancel := ctx, context.CancelFunc(func() {})
-		select {
-		case <-ctx.Done():
-			ended = true
+		if ended {
 			callCtx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastReport)
-		case <-pause.C:
 		}
 		if report := r.due(time.Now(), ended); len(report.Items) > 0 {
 			err := tell(callCtx, report)
@@ -120,7 +118,6 @@ func (r *Refused) Run(ctx context.Context, tell func(context.Context, mainapi.Re
 			}
 		}
 		cancel()
-		pause.Reset(next)
 	}
 }
 

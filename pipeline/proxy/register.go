@@ -113,13 +113,11 @@ func (r *registrar) run(ctx context.Context) {
 
 // gather waits for more, so that a call is worth its while.
 func (r *registrar) gather(ctx context.Context) {
-	timer := time.NewTimer(gatherFor)
-	defer timer.Stop()
+	ctx, cancel := context.WithTimeout(ctx, gatherFor)
+	defer cancel()
 	for !r.full() {
 		select {
 		case <-ctx.Done():
-			return
-		case <-timer.C:
 			return
 		case <-r.arrived:
 		}
