@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/sealmq/sealmq"
@@ -192,19 +193,14 @@ func (b *Broker) unbind(c Caller, bound Binding, done func(error)) error {
 }
 
 func (b *Broker) checkBinding(c Caller, bound Binding) error {
-	if err := checkQueueName(bound.Queue); err != nil {
-		return err
+	err := cmp.Or(checkQueueName(bound.Queue), sealmq.CheckName("exchange", bound.Exchange), sealmq.CheckName("routing key", bound.Key))
+	if err == nil {
+		err = b.allow(c, actBind, bound.Queue)
 	}
-	if err := sealmq.CheckName("exchange", bound.Exchange); err != nil {
-		return err
+	if err == nil {
+		err = b.allow(c, actBind, bound.Exchange)
 	}
-	if err := sealmq.CheckName("routing key", bound.Key); err != nil {
-		return err
-	}
-	if err := b.allow(c, actBind, bound.Queue); err != nil {
-		return err
-	}
-	return b.allow(c, actBind, bound.Exchange)
+	return err
 }
 
 // allowExchange checks the name of an exchange and asks allow.

@@ -225,13 +225,11 @@ func (t *topology) setSuites(name string, suites []string) (before []string, ok 
 	}
 	before, q.suites = q.suites, suites
 	t.queues[name] = q
-	for _, change := range []struct {
-		list []string
-		n    int64
-	}{{before, -1}, {suites, 1}} {
-		if change.list != nil {
-			t.sealed.Add(change.n)
-		}
+	if before != nil {
+		t.sealed.Add(-1)
+	}
+	if suites != nil {
+		t.sealed.Add(1)
 	}
 	return before, true
 }

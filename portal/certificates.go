@@ -1,7 +1,6 @@
 package portal
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -105,13 +104,10 @@ func (v *visit) certificates() error {
 		view.Soon = &link{plural(n, "certificate expires", "certificates expire") + fmt.Sprintf(" within %d days", expiresSoon), certificatesPath + "?within=" + fmt.Sprint(expiresSoon)}
 	}
 	view.Filters = filters{Action: v.portal.url(certificatesPath), Fields: certificateFilters(q, problems)}
-	set := len(q) > 0 && (len(q) > 1 || !q.Has("cursor"))
-	if set {
+	view.Empty = empty{Title: "No certificate is active", Text: "A program needs a certificate before it can send. Issue one here, or on the server:", Command: "sealmq cert issue acme-01"}
+	if len(q) > 0 && (len(q) > 1 || !q.Has("cursor")) {
 		view.Filters.Clear = v.portal.url(certificatesPath)
-	}
-	view.Empty = empty{Title: "No certificate matches", Text: "Choose another state, or clear the filters."}
-	if !set {
-		view.Empty = empty{Title: "No certificate is active", Text: "A program needs a certificate before it can send. Issue one here, or on the server:", Command: "sealmq cert issue acme-01"}
+		view.Empty = empty{Title: "No certificate matches", Text: "Choose another state, or clear the filters."}
 	}
 	if !ok {
 		list := found.JSON200
@@ -288,7 +284,7 @@ func related(fingerprint string) relatedCertificate {
 // certificateAsked is the certificate that the address names.
 func (v *visit) certificateAsked() (*mainapi.Certificate, error) {
 	r, err := v.api.GetCertificateWithResponse(v.ctx, v.r.PathValue("fingerprint"))
-	if problem, ok := errors.AsType[*apiError](err); ok && problem.Status == http.StatusUnprocessableEntity {
+	if hasStatus(err, http.StatusUnprocessableEntity) {
 		return nil, &pageError{http.StatusNotFound, "There is no such certificate", "A certificate's address ends with its fingerprint, 64 hexadecimal digits."}
 	}
 	if err != nil {

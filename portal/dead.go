@@ -81,8 +81,7 @@ func showDead(v *visit) error {
 	if v.may(admins) {
 		view.Return = v.portal.url("/admin/dead/return") + "?" + url.Values{"queue": {name}}.Encode()
 	}
-	view.Messages, err = v.peek(name, url.Values{"queue": {name}})
-	if err != nil {
+	if view.Messages, err = v.peek(name, url.Values{"queue": {name}}); err != nil {
 		return err
 	}
 	return v.render("dead", view)

@@ -193,8 +193,5 @@ func toLoginPath(next, why string) string {
 	if why != "" {
 		query.Set("expired", why)
 	}
-	if len(query) == 0 {
-		return "/login"
-	}
-	return "/login?" + query.Encode()
+	return joinText("?", "/login", query.Encode())
 }

@@ -189,13 +189,11 @@ func (s *Spool) Len() int {
 // takes nothing more, and each of them may be in it or not: a failed sync is never tried
 // again. The process should end and say why, and not open the spool again.
 func (s *Spool) Append(ctx context.Context, list []SpoolEntry) error {
+	size := int64(0)
 	for i := range list {
 		if err := checkEntry(&list[i]); err != nil {
 			return err
 		}
-	}
-	size := int64(0)
-	for i := range list {
 		size += framelog.HeadBytes + int64(entrySize(&list[i]))
 	}
 	select {
