@@ -194,7 +194,10 @@ administrator. Browsers may have stores of their own.`,
 	dry := cmd.Flags().Bool("dry-run", false, "print what would be done, and do nothing")
 	return configured(cmd, func(a call, cfg Config) error {
 		own := ca.In(cfg.Data).Root
-		file := append(a.args, own)[0]
+		file := own
+		if len(a.args) > 0 {
+			file = a.args[0]
+		}
 		certs, err := mtls.ReadCertificates(file)
 		if errors.Is(err, fs.ErrNotExist) && len(a.args) == 0 {
 			return withHint(fmt.Errorf("there is no authority in %s", cfg.Data), "name its ca.crt")

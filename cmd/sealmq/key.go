@@ -94,7 +94,10 @@ func keyBase(cmd *cobra.Command, args []string, out string) (string, error) {
 	case out != "":
 		return strings.TrimSuffix(out, ".key"), nil
 	}
-	name := append(args, "receiver")[0]
+	name := "receiver"
+	if len(args) > 0 {
+		name = args[0]
+	}
 	if err := sealmq.CheckName("key name", name); err != nil {
 		return "", usage(err, "")
 	}

@@ -158,7 +158,10 @@ func newUserRoleCmd() *cobra.Command {
 
 func newUserClientCmd() *cobra.Command {
 	return userChange("client USER [CLIENT]", "Set the client whose messages an account sees, or none", "set the client of %s", func(args []string) mainapi.UserUpdate {
-		client := append(args, "")[1]
+		client := ""
+		if len(args) > 1 {
+			client = args[1]
+		}
 		return mainapi.UserUpdate{ClientID: &client}
 	})
 }
