@@ -50,21 +50,21 @@ var abilityChecks = []check{
 		}
 	}},
 	{name: "an absent ability is an error", needs: func(a engine.Abilities) bool { return !a.Delay }, run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.session()
 		d := c.fetch("q")
 		c.settle(engine.Settlement{Tag: d.Tag, Verdict: engine.Return, Delay: time.Second}).fails(sealmq.Unsupported)
 		h.holds("q", 0, 1)
 	}},
 	{name: "no uncounted return is an error", needs: func(a engine.Abilities) bool { return !a.Uncounted }, run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.session()
 		d := c.fetch("q")
 		c.settle(engine.Settlement{Tag: d.Tag, Verdict: engine.Return, Uncounted: true}).fails(sealmq.Unsupported)
 		h.holds("q", 0, 1)
 	}},
 	{name: "no extension is an error", needs: func(a engine.Abilities) bool { return !a.Extend }, run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.session()
 		c.extend(c.fetch("q")).fails(sealmq.Unsupported)
 		h.holds("q", 0, 1)
@@ -97,7 +97,7 @@ var abilityChecks = []check{
 		}
 	}},
 	{name: "peek goes on at a place", needs: canPeek, run: func(h *harness) {
-		h.filled("q", ids("m", 5)...)
+		h.queue("q", sealmq.QueueOptions{}, ids("m", 5)...)
 		page := func(from uint64, want ...string) (next uint64) {
 			h.Helper()
 			list, err := h.engine.(engine.Peeker).Peek("q", from, 2)
@@ -121,7 +121,7 @@ var abilityChecks = []check{
 		page(next)
 	}},
 	{name: "peek at dead letters", needs: canPeek, run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.consumer("q", 0)
 		c.settle(engine.Settlement{Tag: c.gets("a")[0].Tag, Verdict: engine.Dead, Reason: "why"}).must()
 		d := h.peek("q.dead", 1)
@@ -131,8 +131,7 @@ var abilityChecks = []check{
 		}
 	}},
 	{name: "move", needs: canMove, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 2})
-		h.put("q", ids("m", 4)...)
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 2}, ids("m", 4)...)
 		c := h.consumer("q", 0)
 		c.dead(c.take(4)...)
 		h.put("q", "own")
@@ -238,7 +237,7 @@ var abilityChecks = []check{
 		if !ok {
 			h.Skip("the engine is no Finder")
 		}
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		if m, ok := f.Find("a", ""); !ok {
 			h.Error("a waiting message is not found")
 		} else {

@@ -63,7 +63,7 @@ var changeChecks = []check{
 		h.optionsAre("q", sealmq.QueueOptions{MaxMessages: 2})
 	}},
 	{name: "what waits stays beyond a limit", run: func(h *harness) {
-		h.filled("q", "a", "b", "c")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b", "c")
 		h.change("q", sealmq.QueueOptions{MaxMessages: 1}).must()
 		h.holds("q", 3, 0)
 		h.outcome(engine.Refused, sealmq.QueueFull, message("d"), "q")
@@ -75,7 +75,7 @@ var changeChecks = []check{
 		h.outcome(engine.Stored, "", message("e"), "q")
 	}},
 	{name: "a TTL ends what waits", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		h.clock.Advance(time.Minute)
 		h.put("q", "b")
 		h.change("q", sealmq.QueueOptions{TTL: 30 * time.Second}).must()
@@ -87,8 +87,7 @@ var changeChecks = []check{
 		h.consumer("q", 0).gets("b")
 	}},
 	{name: "a delivery limit holds from the next return", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 9})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 9}, "a")
 		c := h.consumer("q", 0)
 		c.nack(c.gets("a")...)
 		c.nack(c.gets("a")...)
@@ -141,8 +140,7 @@ var changeChecks = []check{
 
 var changeRestartChecks = []restartCheck{
 	{name: "a change outlives a restart", run: func(h *harness, restart func()) {
-		h.queue("q", sealmq.QueueOptions{MaxMessages: 1, Owner: alice})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 1, Owner: alice}, "a")
 		for limit := int64(2); limit < 4; limit++ {
 			o := sealmq.QueueOptions{MaxMessages: limit, DropOldest: true, Private: true}
 			h.change("q", o).must()

@@ -9,7 +9,7 @@ import (
 
 var closeChecks = []check{
 	{name: "everything accepted is answered", run: func(h *harness) {
-		h.filled("q", "first")
+		h.queue("q", sealmq.QueueOptions{}, "first")
 		c := h.consumer("q", 0)
 		first := c.gets("first")
 		var published []*pending[[]engine.PublishResult]
@@ -37,7 +37,7 @@ var closeChecks = []check{
 		h.definitions(definition("k", "v"))
 	}},
 	{name: "closed means closed", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.consumer("q", 0)
 		a := c.gets("a")
 		for range 2 {

@@ -12,7 +12,7 @@ import (
 
 var deadChecks = []check{
 	{name: "dead with a reason", run: func(h *harness) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 0)
 		list := c.take(2)
 		c.settle(
@@ -55,8 +55,7 @@ var deadChecks = []check{
 		})
 		h.queue("declared.dead", sealmq.QueueOptions{})
 		for _, name := range []string{"declared", "q"} {
-			h.queue(name, sealmq.QueueOptions{DeliveryLimit: 1, Owner: sealmq.Owner{ID: "alice"}})
-			h.put(name, name+" a", name+" b")
+			h.queue(name, sealmq.QueueOptions{DeliveryLimit: 1, Owner: sealmq.Owner{ID: "alice"}}, name+" a", name+" b")
 			c := h.consumer(name, 1)
 			c.dead(c.gets(name + " a")...)
 			c.nack(c.gets(name + " b")...)
@@ -68,7 +67,7 @@ var deadChecks = []check{
 	}},
 	{name: "a dead-letter queue that is there keeps its options", run: func(h *harness) {
 		h.queue("q.dead", sealmq.QueueOptions{Prefetch: 9})
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.consumer("q", 0)
 		c.dead(c.gets("a")...)
 		h.holds("q.dead", 1, 0)
@@ -77,8 +76,7 @@ var deadChecks = []check{
 		}
 	}},
 	{name: "delivery limit", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 3})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 3}, "a")
 		c := h.consumer("q", 0)
 		for attempt := uint32(1); attempt <= 3; attempt++ {
 			d := c.gets("a")
@@ -94,8 +92,7 @@ var deadChecks = []check{
 		}
 	}},
 	{name: "every way back counts towards the delivery limit", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 3, AckTimeout: 10 * time.Second})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 3, AckTimeout: 10 * time.Second}, "a")
 		c := h.consumer("q", 0)
 		c.gets("a")
 		c.close()
@@ -107,8 +104,7 @@ var deadChecks = []check{
 		h.holds("q.dead", 1, 0)
 	}},
 	{name: "a limit of one delivery", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 1})
-		h.put("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 1}, "a", "b")
 		c := h.consumer("q", 0)
 		c.take(2)
 		c.close()
@@ -116,7 +112,7 @@ var deadChecks = []check{
 		h.consumer("q.dead", 0).gets("a", "b")
 	}},
 	{name: "dead letters stay", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.consumer("q", 0)
 		c.dead(c.gets("a")...)
 		dead := h.consumer("q.dead", 0)
@@ -148,7 +144,7 @@ var deadChecks = []check{
 	}},
 	{name: "the limits of a dead-letter queue hold", run: func(h *harness) {
 		h.queue("q.dead", sealmq.QueueOptions{MaxMessages: 1})
-		h.filled("q", "a", "b", "c")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b", "c")
 		c := h.consumer("q", 0)
 		c.dead(c.take(3)...)
 		h.holds("q.dead", 1, 0)
@@ -185,7 +181,7 @@ var deadChecks = []check{
 		h.consumer("q.dead", 0).gets("large")
 	}},
 	{name: "the holder is rid of what died", run: func(h *harness) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		c.dead(a...)

@@ -20,7 +20,7 @@ func changed(m sealmq.Message) map[string]sealmq.Message {
 
 var dedupChecks = []check{
 	{name: "repeat and conflict", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		again := message("a")
 		again.Publisher = "publisher-2"
 		again.Published = start.Add(time.Hour)
@@ -63,14 +63,12 @@ var dedupChecks = []check{
 		h.holds("other", 0, 0)
 	}},
 	{name: "a repeat is no matter of limits", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{MaxMessages: 1})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 1}, "a")
 		h.outcome(engine.Repeated, "", message("a"), "q")
 		is(h, h.info("q").Refused, 0, "%d counted as refused")
 	}},
 	{name: "a refused publish is not remembered", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{MaxMessages: 1})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 1}, "a")
 		h.outcome(engine.Refused, sealmq.QueueFull, message("b"), "q")
 		h.stops(0, engine.Publish{Message: message("b"), Queues: []string{"none"}})
 		h.outcome(engine.Unrouted, sealmq.Unroutable, message("b"))
@@ -119,7 +117,7 @@ var dedupChecks = []check{
 		h.holds("stays", 0, 0)
 	}},
 	{name: "an id is forgotten after its window", config: window(10 * time.Minute), run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.consumer("q", 0)
 		c.ack(c.gets("a")...)
 		h.clock.Advance(5 * time.Minute)
@@ -151,7 +149,7 @@ var dedupChecks = []check{
 	}},
 	{name: "remembered ids are bounded in number", config: func(c *Config) { c.DedupMaxIDs = 100 }, run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
-		h.filled("waits", "waiting")
+		h.queue("waits", sealmq.QueueOptions{}, "waiting")
 		c := h.consumer("q", 100)
 		all := ids("m", 1000)
 		for i := 0; i < len(all); i += 50 {
@@ -305,8 +303,7 @@ var dedupRestartChecks = []restartCheck{
 		h.holds("r", 0, 0)
 	}},
 	{name: "a refused publish is not remembered", run: func(h *harness, restart func()) {
-		h.queue("q", sealmq.QueueOptions{MaxMessages: 1})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 1}, "a")
 		h.outcome(engine.Refused, sealmq.QueueFull, message("b"), "q")
 		restart()
 		c := h.consumer("q", 0)
@@ -314,7 +311,7 @@ var dedupRestartChecks = []restartCheck{
 		h.outcome(engine.Stored, "", message("b"), "q")
 	}},
 	{name: "the window goes on", config: window(10 * time.Minute), needs: longDedup, run: func(h *harness, restart func()) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 0)
 		c.ack(c.gets("a", "b")[0])
 		restart()

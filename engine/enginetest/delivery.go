@@ -22,7 +22,7 @@ var deliveryChecks = []check{
 	{name: "a waiting session is notified", run: notified},
 	{name: "backlog of several queues", run: func(h *harness) {
 		for _, q := range []string{"a", "b"} {
-			h.filled(q, ids(q, 3)...)
+			h.queue(q, sealmq.QueueOptions{}, ids(q, 3)...)
 		}
 		c := h.session()
 		c.consume("a", 0).must()
@@ -62,8 +62,7 @@ var deliveryChecks = []check{
 		}
 	}},
 	{name: "prefetch is a credit", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{Prefetch: 3})
-		h.put("q", ids("m", 10)...)
+		h.queue("q", sealmq.QueueOptions{Prefetch: 3}, ids("m", 10)...)
 		c := h.consumer("q", 0)
 		held := c.gets("m-0000", "m-0001", "m-0002")
 		c.getsNothing()
@@ -76,8 +75,7 @@ var deliveryChecks = []check{
 		h.holds("q", 4, 3)
 	}},
 	{name: "prefetch of a subscription", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{Prefetch: 3})
-		h.put("q", ids("m", 10)...)
+		h.queue("q", sealmq.QueueOptions{Prefetch: 3}, ids("m", 10)...)
 		c := h.consumer("q", 1)
 		held := c.gets("m-0000")
 		c.getsNothing()
@@ -115,7 +113,7 @@ var deliveryChecks = []check{
 		}
 	}},
 	{name: "a paused subscription", run: func(h *harness) {
-		h.filled("q", ids("m", 5)...)
+		h.queue("q", sealmq.QueueOptions{}, ids("m", 5)...)
 		c := h.consumer("q", 0)
 		c.SetPrefetch(0, 2)
 		held := c.gets("m-0000", "m-0001")
@@ -177,7 +175,7 @@ var deliveryChecks = []check{
 		h.holds("q", 2, 0)
 	}},
 	{name: "what comes back takes its place", needs: strict, run: func(h *harness) {
-		h.filled("q", ids("m", 6)...)
+		h.queue("q", sealmq.QueueOptions{}, ids("m", 6)...)
 		c := h.consumer("q", 4)
 		held := c.take(4)
 		c.nack(held[3], held[1])
@@ -191,7 +189,7 @@ var deliveryChecks = []check{
 		}
 	}},
 	{name: "a closed session gives back in order", needs: strict, run: func(h *harness) {
-		h.filled("q", ids("m", 8)...)
+		h.queue("q", sealmq.QueueOptions{}, ids("m", 8)...)
 		a, b := h.consumer("q", 2), h.consumer("q", 2)
 		a.gets("m-0000", "m-0001")
 		b.gets("m-0002", "m-0003")

@@ -82,15 +82,14 @@ var durabilityChecks = []restartCheck{
 		h.consumer("r", 0).gets(ids("m", 8)...)
 	}},
 	{name: "what was in hand comes again", run: func(h *harness, restart func()) {
-		h.filled("q", "a", "b", "c")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b", "c")
 		h.consumer("q", 2).gets("a", "b")
 		restart()
 		h.holds("q", 3, 0)
 		h.consumer("q", 0).gets("a", "b", "c")
 	}},
 	{name: "delivery counts", run: func(h *harness, restart func()) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 4})
-		h.put("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 4}, "a", "b")
 		c := h.consumer("q", 0)
 		for range 2 {
 			c.nack(c.gets("a", "b")[0])
@@ -111,8 +110,7 @@ var durabilityChecks = []restartCheck{
 		h.holds("q.dead", 2, 0)
 	}},
 	{name: "dead letters keep their reason", run: func(h *harness, restart func()) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 1})
-		h.put("q", "a", "b", "c")
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 1}, "a", "b", "c")
 		c := h.consumer("q", 0)
 		list := c.gets("a", "b", "c")
 		c.settle(engine.Settlement{Tag: list[0].Tag, Verdict: engine.Dead, Reason: "unreadable"}).must()
@@ -148,8 +146,7 @@ var durabilityChecks = []restartCheck{
 		h.put("purged", "after")
 		h.remove("deleted").must()
 		h.remove("both").must()
-		h.queue("both", sealmq.QueueOptions{MaxMessages: 3})
-		h.put("both", "new")
+		h.queue("both", sealmq.QueueOptions{MaxMessages: 3}, "new")
 		for range 2 {
 			restart()
 			if _, err := h.engine.Queue("deleted"); err == nil {

@@ -175,19 +175,15 @@ func declaration(o *sealmq.QueueOptions) (sealmq.QueueOptions, engine.Fields) {
 	return *o, engine.AllFields
 }
 
-// queue declares a queue that does not exist.
-func (h *harness) queue(name string, o sealmq.QueueOptions) {
+// queue declares a queue that does not exist, and puts messages with the given ids into it.
+func (h *harness) queue(name string, o sealmq.QueueOptions, ids ...string) {
 	h.Helper()
 	if !h.declare(name, &o).must() {
 		h.Fatalf("queue %s was there already", name)
 	}
-}
-
-// filled declares a queue without options that does not exist, and puts messages into it.
-func (h *harness) filled(name string, ids ...string) {
-	h.Helper()
-	h.queue(name, sealmq.QueueOptions{})
-	h.put(name, ids...)
+	if len(ids) > 0 {
+		h.put(name, ids...)
+	}
 }
 
 func (h *harness) remove(name string) *pending[int] {

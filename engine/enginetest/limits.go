@@ -14,8 +14,7 @@ func sized(id string, n int) sealmq.Message {
 
 var limitChecks = []check{
 	{name: "max_messages", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{MaxMessages: 3})
-		h.put("q", "a", "b", "c")
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 3}, "a", "b", "c")
 		r := h.outcome(engine.Refused, sealmq.QueueFull, message("d"), "q")
 		if r.Queue != "q" {
 			h.Errorf("queue %q is said to have refused", r.Queue)
@@ -100,8 +99,7 @@ var limitChecks = []check{
 		h.consumer("q", 0).gets("c", "d")
 	}},
 	{name: "drop_oldest spares what is in hand", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{MaxMessages: 2, DropOldest: true})
-		h.put("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 2, DropOldest: true}, "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		h.put("q", "c")
@@ -139,8 +137,7 @@ var limitChecks = []check{
 		h.holds("room", 2, 0)
 	}},
 	{name: "what comes back is never refused", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{MaxMessages: 2})
-		h.put("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 2}, "a", "b")
 		c := h.consumer("q", 0)
 		c.take(2)
 		c.close()

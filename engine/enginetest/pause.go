@@ -61,7 +61,7 @@ var pauseChecks = []check{
 	}},
 	{name: "pausing what is there already", needs: pauses, run: func(h *harness) {
 		h.pause("none", true).fails(sealmq.NoQueue)
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		h.pause("q", false).must()
 		h.pause("q", true).must()
 		h.pause("q", true).must()
@@ -74,8 +74,7 @@ var pauseChecks = []check{
 		}
 	}},
 	{name: "times go on in a paused queue", needs: pauses, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{TTL: time.Minute})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{TTL: time.Minute}, "a")
 		h.pause("q", true).must()
 		h.clock.Advance(2 * time.Minute)
 		h.eventually("the message expires", func() bool { return h.info("q").Expired == 1 })

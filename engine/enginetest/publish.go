@@ -59,8 +59,7 @@ var publishChecks = []check{
 	}},
 	{name: "all queues or none", run: func(h *harness) {
 		h.queue("wide", sealmq.QueueOptions{})
-		h.queue("narrow", sealmq.QueueOptions{MaxMessages: 1})
-		h.put("narrow", "first")
+		h.queue("narrow", sealmq.QueueOptions{MaxMessages: 1}, "first")
 		for _, queues := range [][]string{{"wide", "narrow"}, {"narrow", "wide"}} {
 			r := h.outcome(engine.Refused, sealmq.QueueFull, message("second"), queues...)
 			if r.Queue != "narrow" {
@@ -74,8 +73,7 @@ var publishChecks = []check{
 	}},
 	{name: "stops before a message without its queue", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{})
-		h.queue("full", sealmq.QueueOptions{MaxMessages: 1})
-		h.put("full", "first")
+		h.queue("full", sealmq.QueueOptions{MaxMessages: 1}, "first")
 		p := func(id string, queues ...string) engine.Publish {
 			return engine.Publish{Message: message(id), Queues: queues}
 		}
@@ -88,7 +86,7 @@ var publishChecks = []check{
 		h.consumer("q", 0).gets("a", "b", "c", "d")
 	}},
 	{name: "a message without a queue is unrouted", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		for _, id := range []string{"a", "b", ""} { // known or not
 			h.outcome(engine.Unrouted, sealmq.Unroutable, message(id))
 		}

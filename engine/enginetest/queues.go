@@ -64,8 +64,7 @@ var queueChecks = []check{
 	}},
 	{name: "description counts", run: func(h *harness) {
 		o := sealmq.QueueOptions{MaxMessages: 4, TTL: time.Hour}
-		h.queue("q", o)
-		h.put("q", ids("m", 4)...)
+		h.queue("q", o, ids("m", 4)...)
 		h.outcome(engine.Refused, sealmq.QueueFull, message("over"), "q")
 		c := h.consumer("q", 3)
 		list := c.take(3)
@@ -138,12 +137,11 @@ var queueChecks = []check{
 		h.holds("other", 0, 0)
 	}},
 	{name: "a queue declared again after delete is another one", run: func(h *harness) {
-		h.filled("q", "old-1", "old-2")
+		h.queue("q", sealmq.QueueOptions{}, "old-1", "old-2")
 		c := h.consumer("q", 0)
 		held := c.take(2)
 		h.remove("q").must()
-		h.queue("q", sealmq.QueueOptions{MaxMessages: 7})
-		h.put("q", "new")
+		h.queue("q", sealmq.QueueOptions{MaxMessages: 7}, "new")
 		c.getsNothing()
 		c.ack(held...)
 		h.consumer("q", 0).gets("new")
@@ -167,7 +165,7 @@ var queueChecks = []check{
 			}
 		}
 		for _, name := range []string{"q", "r", "s"} {
-			h.filled(name, name+"-1", name+"-2")
+			h.queue(name, sealmq.QueueOptions{}, name+"-1", name+"-2")
 		}
 		both, twice, other, left := h.consumer("q", 1), h.consumer("q", 1), h.consumer("s", 1), h.consumer("q", 1)
 		bothQ := both.sub
@@ -189,7 +187,7 @@ var queueChecks = []check{
 		for _, c := range []*consumer{twice, other, fetches, left, gone} {
 			told("of what it does not consume", c)
 		}
-		h.filled("q", "again")
+		h.queue("q", sealmq.QueueOptions{}, "again")
 		both.getsNothing()
 		both.consume("q", 1).must()
 		both.gets("again")
@@ -198,7 +196,7 @@ var queueChecks = []check{
 		told("of the new one", twice)
 	}},
 	{name: "purge removes what waits", run: func(h *harness) {
-		h.filled("q", ids("m", 5)...)
+		h.queue("q", sealmq.QueueOptions{}, ids("m", 5)...)
 		c := h.consumer("q", 2)
 		held := c.take(2)
 		is(h, h.purge("q").must(), 3, "removed %d messages")
@@ -228,7 +226,7 @@ var queueChecks = []check{
 		declare(sealmq.QueueOptions{}, 0).must()
 	}},
 	{name: "delete on conditions", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.consumer("q", 0)
 		c.gets("a")
 		h.removeIf("q", engine.IfUnused).fails(sealmq.InUse)
@@ -247,7 +245,7 @@ var queueChecks = []check{
 		fetches.ack(b)
 		is(h, h.removeIf("q", engine.IfUnused|engine.IfEmpty).must(), 0, "removed %d messages of an empty queue")
 		h.removeIf("q", engine.IfUnused).fails(sealmq.NoQueue)
-		h.filled("q", "c")
+		h.queue("q", sealmq.QueueOptions{}, "c")
 		is(h, h.removeIf("q", engine.IfUnused).must(), 1, "removed %d messages")
 	}},
 	{name: "many queues", run: func(h *harness) {

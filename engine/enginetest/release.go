@@ -38,8 +38,7 @@ func (h *harness) isAttempt(d sealmq.Delivery, n uint32) {
 
 var releaseChecks = []check{
 	{name: "what is released does not count", needs: canRelease, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 2})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 2}, "a")
 		c := h.consumer("q", 1)
 		d := c.gets("a")
 		for range 5 {
@@ -60,8 +59,7 @@ var releaseChecks = []check{
 		h.holds("q.dead", 1, 0)
 	}},
 	{name: "only a release does not count", needs: canRelease, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second}, "a")
 		c := h.consumer("q", 1)
 		c.release(c.gets("a")...)
 		c.gets("a")
@@ -72,7 +70,7 @@ var releaseChecks = []check{
 		h.isAttempt(h.consumer("q", 1).gets("a")[0], 3)
 	}},
 	{name: "a release by somebody else", needs: canRelease, run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c, other := h.consumer("q", 1), h.session()
 		d := c.gets("a")
 		other.release(d...)
@@ -87,7 +85,7 @@ var releaseChecks = []check{
 		h.holds("q", 0, 0)
 	}},
 	{name: "late ack of what was released", needs: canRelease, run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.consumer("q", 1)
 		d := c.gets("a")
 		c.release(d...)
@@ -97,8 +95,7 @@ var releaseChecks = []check{
 		c.getsNothing()
 	}},
 	{name: "closing a session need not count", needs: canRelease, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 2})
-		h.put("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 2}, "a", "b")
 		for range 4 {
 			c := h.consumer("q", 1)
 			fetches := h.session()
@@ -125,8 +122,7 @@ var releaseChecks = []check{
 		h.holds("q.dead", 2, 0)
 	}},
 	{name: "a release with a delay", needs: func(a engine.Abilities) bool { return a.Uncounted && a.Delay }, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 1})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 1}, "a")
 		c := h.consumer("q", 1)
 		for range 2 {
 			c.settle(engine.Settlement{Tag: c.take(1)[0].Tag, Verdict: engine.Return, Uncounted: true, Delay: time.Minute}).must()
@@ -141,8 +137,7 @@ var releaseChecks = []check{
 
 var releaseRestartChecks = []restartCheck{
 	{name: "what is released does not count", needs: canRelease, run: func(h *harness, restart func()) {
-		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 3})
-		h.put("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{DeliveryLimit: 3}, "a", "b")
 		c := h.consumer("q", 0)
 		list := c.gets("a", "b")
 		c.nack(list[1])
@@ -164,8 +159,7 @@ var releaseRestartChecks = []restartCheck{
 
 var extendChecks = []check{
 	{name: "the ack timeout starts again", needs: canExtend, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second}, "a")
 		c := h.consumer("q", 0)
 		d := c.gets("a")
 		for range 4 {
@@ -181,8 +175,7 @@ var extendChecks = []check{
 		h.isAttempt(c.gets("a")[0], 2) // an extension is no delivery
 	}},
 	{name: "the ack timeout of one delivery", needs: canExtend, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second})
-		h.put("q", "a", "b", "c")
+		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second}, "a", "b", "c")
 		c := h.session()
 		a, b := c.fetch("q"), c.fetch("q")
 		h.clock.Advance(6 * time.Second)
@@ -198,8 +191,7 @@ var extendChecks = []check{
 		h.holds("q", 0, 0)
 	}},
 	{name: "only of what is held", needs: canExtend, run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second})
-		h.put("q", "a", "b", "c")
+		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second}, "a", "b", "c")
 		c, other := h.consumer("q", 2), h.session()
 		list := c.gets("a", "b")
 		foreign := other.fetch("q")

@@ -9,7 +9,7 @@ import (
 
 var settleChecks = []check{
 	{name: "acked means gone", run: func(h *harness) {
-		h.filled("q", ids("m", 4)...)
+		h.queue("q", sealmq.QueueOptions{}, ids("m", 4)...)
 		c := h.consumer("q", 0)
 		list := c.take(4)
 		c.ack(list[0], list[2])
@@ -19,7 +19,7 @@ var settleChecks = []check{
 		h.consumer("q", 0).gets("m-0001", "m-0003")
 	}},
 	{name: "dropped means gone", run: func(h *harness) {
-		h.filled("q", "a", "b", "c")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b", "c")
 		c := h.consumer("q", 0)
 		list := c.take(3)
 		c.verdict(engine.Drop, list[:1])
@@ -34,7 +34,7 @@ var settleChecks = []check{
 		h.consumer("q", 0).gets("c")
 	}},
 	{name: "acks without effect", run: func(h *harness) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 0)
 		list := c.take(2)
 		c.ack(list[0], list[0])
@@ -53,7 +53,7 @@ var settleChecks = []check{
 		is(h, h.info("q").Acked, 1, "%d messages counted as acked")
 	}},
 	{name: "ack by somebody else", run: func(h *harness) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		holder, other := h.consumer("q", 1), h.consumer("q", 1)
 		mine := holder.gets("a")
 		for _, v := range []engine.Verdict{engine.Ack, engine.Return, engine.Dead} {
@@ -67,7 +67,7 @@ var settleChecks = []check{
 		h.holds("q", 2, 0)
 	}},
 	{name: "late ack by the last holder", run: func(h *harness) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 0)
 		list := c.take(2)
 		c.nack(list...)
@@ -81,7 +81,7 @@ var settleChecks = []check{
 		h.holds("q", 0, 0)
 	}},
 	{name: "late ack after another delivery", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		first, second := h.consumer("q", 1), h.session()
 		late := first.gets("a")
 		first.nack(late...)
@@ -96,7 +96,7 @@ var settleChecks = []check{
 		h.holds("q", 0, 0)
 	}},
 	{name: "late dead by the last holder", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.consumer("q", 1)
 		d := c.gets("a")
 		c.nack(d...)
@@ -105,15 +105,13 @@ var settleChecks = []check{
 		h.holds("q.dead", 1, 0)
 	}},
 	{name: "a returned message waits for another consumer too", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c, other := h.consumer("q", 1), h.consumer("q", 1)
 		c.nack(c.gets("a")...)
-		if d := other.gets("a")[0]; d.Attempt != 2 {
-			h.Errorf("attempt %d, want 2", d.Attempt)
-		}
+		h.isAttempt(other.gets("a")[0], 2)
 	}},
 	{name: "delay", needs: func(a engine.Abilities) bool { return a.Delay }, run: func(h *harness) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		c.settle(engine.Settlement{Tag: a[0].Tag, Verdict: engine.Return, Delay: time.Minute}).must()
@@ -124,12 +122,10 @@ var settleChecks = []check{
 		c.ack(b...)
 		c.getsNothing()
 		h.clock.Advance(20 * time.Second)
-		if d := c.gets("a")[0]; d.Attempt != 2 {
-			h.Errorf("attempt %d, want 2", d.Attempt)
-		}
+		h.isAttempt(c.gets("a")[0], 2)
 	}},
 	{name: "what is delayed keeps its place", run: func(h *harness) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		c.settle(engine.Settlement{Tag: a[0].Tag, Verdict: engine.Return, Delay: time.Minute}).must()
@@ -167,7 +163,7 @@ var settleChecks = []check{
 		}
 	}},
 	{name: "purge takes what is delayed", needs: func(a engine.Abilities) bool { return a.Delay }, run: func(h *harness) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 1)
 		c.settle(engine.Settlement{Tag: c.gets("a")[0].Tag, Verdict: engine.Return, Delay: time.Minute}).must()
 		is(h, h.purge("q").must(), 2, "removed %d")
@@ -175,7 +171,7 @@ var settleChecks = []check{
 		c.getsNothing()
 	}},
 	{name: "late ack of a delayed message", needs: func(a engine.Abilities) bool { return a.Delay }, run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.consumer("q", 1)
 		d := c.gets("a")
 		c.settle(engine.Settlement{Tag: d[0].Tag, Verdict: engine.Return, Delay: time.Minute}).must()
@@ -185,7 +181,7 @@ var settleChecks = []check{
 		c.getsNothing()
 	}},
 	{name: "many settlements in one batch", run: func(h *harness) {
-		h.filled("q", ids("m", 30)...)
+		h.queue("q", sealmq.QueueOptions{}, ids("m", 30)...)
 		c := h.consumer("q", 0)
 		var batch []engine.Settlement
 		for i, d := range c.take(30) {

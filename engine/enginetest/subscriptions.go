@@ -100,7 +100,7 @@ var subscriptionChecks = []check{
 	}},
 	{name: "credit is shared", run: func(h *harness) {
 		for _, q := range []string{"q", "r", "s"} {
-			h.filled(q, ids(q, 5)...)
+			h.queue(q, sealmq.QueueOptions{}, ids(q, 5)...)
 		}
 		c := h.session()
 		c.SetCredit(3)
@@ -132,8 +132,7 @@ var subscriptionChecks = []check{
 		c.gets("a")
 	}},
 	{name: "without acknowledgement", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{Prefetch: 2})
-		h.put("q", ids("m", 5)...)
+		h.queue("q", sealmq.QueueOptions{Prefetch: 2}, ids("m", 5)...)
 		c := h.session()
 		c.SetCredit(1)
 		sub := c.subscribed("q", engine.ConsumeOptions{NoAck: true})
@@ -155,7 +154,7 @@ var subscriptionChecks = []check{
 		h.holds("q", 0, 0)
 	}},
 	{name: "fetch without acknowledgement", run: func(h *harness) {
-		h.filled("q", "a", "b", "c")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b", "c")
 		c := h.session()
 		fetch := func(noAck bool) engine.Fetched {
 			return begin(h, "fetch", func(done func(engine.Fetched, error)) { c.Fetch("q", noAck, done) }).must()
@@ -179,7 +178,7 @@ var subscriptionChecks = []check{
 
 var subscriptionRestartChecks = []restartCheck{
 	{name: "what needs no acknowledgement is gone", run: func(h *harness, restart func()) {
-		h.filled("q", ids("m", 4)...)
+		h.queue("q", sealmq.QueueOptions{}, ids("m", 4)...)
 		c := h.session()
 		c.subscribed("q", engine.ConsumeOptions{NoAck: true})
 		if list, err := c.Take(nil, 2, everything); err != nil || len(list) != 2 {

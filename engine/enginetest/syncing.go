@@ -11,7 +11,7 @@ import (
 // syncChecks need an opener that holds syncs back.
 var syncChecks = []check{
 	{name: "nothing is answered before its sync", run: func(h *harness) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		release := h.hold()
@@ -38,7 +38,7 @@ var syncChecks = []check{
 		h.holds("q", 2, 0)
 	}},
 	{name: "a refusal does not wait for a sync", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		release := h.hold()
 		defer release()
 		h.publish(engine.Publish{Message: message("b"), Queues: []string{"q"}})
@@ -104,7 +104,7 @@ var syncChecks = []check{
 		c.fetchAny("none").fails(sealmq.NoQueue)
 	}},
 	{name: "purge removes what is not synced yet", run: func(h *harness) {
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 1)
 		c.gets("a")
 		release := h.hold()
@@ -123,7 +123,7 @@ var syncChecks = []check{
 		h.consumer("q", 0).gets("a", "d")
 	}},
 	{name: "delete removes what is not synced yet", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		release := h.hold()
 		defer release()
 		p := h.publish(engine.Publish{Message: message("b"), Queues: []string{"q"}})
@@ -139,7 +139,7 @@ var syncChecks = []check{
 		h.holds("q", 0, 0)
 	}},
 	{name: "what is synced is delivered while a sync hangs", run: func(h *harness) {
-		h.filled("q", ids("m", 4)...)
+		h.queue("q", sealmq.QueueOptions{}, ids("m", 4)...)
 		c := h.consumer("q", 2)
 		release := h.hold()
 		defer release()
@@ -157,7 +157,7 @@ var syncChecks = []check{
 		if !ok {
 			h.Skip("the opener is no Crasher")
 		}
-		h.filled("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{}, "a", "b")
 		c := h.consumer("q", 1)
 		a := c.gets("a")
 		c.ack(a...)

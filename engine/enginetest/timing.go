@@ -8,8 +8,7 @@ import (
 
 var timeChecks = []check{
 	{name: "ack timeout", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second})
-		h.put("q", "a", "b", "c")
+		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second}, "a", "b", "c")
 		c := h.consumer("q", 0)
 		c.gets("a", "b", "c")
 		h.clock.Advance(8 * time.Second)
@@ -23,14 +22,12 @@ var timeChecks = []check{
 			h.sameIDs(list, "a", "b", "c")
 		}
 		for _, d := range list {
-			if d.Attempt != 2 {
-				h.Errorf("%s: attempt %d, want 2", d.ID, d.Attempt)
-			}
+			h.isAttempt(d, 2)
 		}
 		is(h, h.info("q").Returned, 3, "%d counted as returned")
 	}},
 	{name: "the default ack timeout", run: func(h *harness) {
-		h.filled("q", "a")
+		h.queue("q", sealmq.QueueOptions{}, "a")
 		c := h.session()
 		c.fetch("q")
 		h.clock.Advance(sealmq.DefaultAckTimeout - 5*time.Second)
@@ -40,8 +37,7 @@ var timeChecks = []check{
 		h.holds("q", 1, 0)
 	}},
 	{name: "ack timeout frees the credit and wakes others", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second}, "a")
 		c, other := h.consumer("q", 1), h.consumer("q", 1)
 		c.gets("a")
 		other.getsNothing()
@@ -51,8 +47,7 @@ var timeChecks = []check{
 		c.gets("b")
 	}},
 	{name: "a working consumer is left in peace", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second})
-		h.put("q", ids("m", 6)...)
+		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second}, ids("m", 6)...)
 		c := h.consumer("q", 0)
 		list := c.take(6)
 		for _, d := range list[:4] {
@@ -87,8 +82,7 @@ var timeChecks = []check{
 		h.holds("slow", 1, 0)
 	}},
 	{name: "an ack of another connection does not", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second})
-		h.put("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second}, "a", "b")
 		c, other := h.consumer("q", 1), h.consumer("q", 1)
 		c.gets("a")
 		b := other.gets("b")
@@ -113,8 +107,7 @@ var timeChecks = []check{
 		h.holds("q", 2, 0)
 	}},
 	{name: "late ack after the timeout", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second})
-		h.put("q", "a")
+		h.queue("q", sealmq.QueueOptions{AckTimeout: 10 * time.Second}, "a")
 		c := h.consumer("q", 0)
 		d := c.gets("a")
 		h.clock.Advance(12 * time.Second)
@@ -125,7 +118,7 @@ var timeChecks = []check{
 	}},
 	{name: "ttl", run: func(h *harness) {
 		h.queue("q", sealmq.QueueOptions{TTL: 10 * time.Second})
-		h.filled("lasting", "x")
+		h.queue("lasting", sealmq.QueueOptions{}, "x")
 		h.put("q", "a", "b")
 		h.clock.Advance(8 * time.Second)
 		h.put("q", "c")
@@ -143,8 +136,7 @@ var timeChecks = []check{
 		}
 	}},
 	{name: "ttl spares what is in hand", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{TTL: 10 * time.Second, AckTimeout: time.Hour})
-		h.put("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{TTL: 10 * time.Second, AckTimeout: time.Hour}, "a", "b")
 		c := h.consumer("q", 0)
 		list := c.gets("a", "b")
 		h.clock.Advance(15 * time.Second)
@@ -159,8 +151,7 @@ var timeChecks = []check{
 		c.getsNothing()
 	}},
 	{name: "what is over does not become a dead letter", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{TTL: 10 * time.Second, AckTimeout: time.Hour, DeliveryLimit: 1})
-		h.put("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{TTL: 10 * time.Second, AckTimeout: time.Hour, DeliveryLimit: 1}, "a", "b")
 		c := h.consumer("q", 0)
 		list := c.gets("a", "b")
 		h.clock.Advance(15 * time.Second)
@@ -171,8 +162,7 @@ var timeChecks = []check{
 		is(h, h.info("q").Expired, 1, "%d counted as expired")
 	}},
 	{name: "an idle queue expires without a consumer", run: func(h *harness) {
-		h.queue("q", sealmq.QueueOptions{TTL: time.Minute, MaxMessages: 2})
-		h.put("q", "a", "b")
+		h.queue("q", sealmq.QueueOptions{TTL: time.Minute, MaxMessages: 2}, "a", "b")
 		h.clock.Advance(2 * time.Minute)
 		h.eventually("there is room again", func() bool { return h.info("q").Ready == 0 })
 		h.put("q", "c", "d")
