@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -144,9 +145,7 @@ func (c *connection) MoveMessages(ctx context.Context, from, to string, ids []st
 }
 
 func (c *connection) Peek(ctx context.Context, queue string, from uint64, n int) ([]sealmq.PeekedMessage, error) {
-	if n == 0 {
-		n = sealmq.DefaultPeek
-	}
+	n = cmp.Or(n, sealmq.DefaultPeek)
 	list, err := await(ctx, c, func(done func([]sealmq.Delivery, error)) { done(c.broker.Peek(c.caller, queue, from, n)) })
 	if err != nil {
 		return nil, err

@@ -83,9 +83,8 @@ func NewMetrics() *Metrics {
 func (m *Metrics) denied(act action) { m.deniedTotal.WithLabelValues(string(act)).Inc() }
 
 func (m *Metrics) setLimits(l Limits) {
-	set(m.limits, map[string]int{"exchange": l.Exchanges, "binding": l.Bindings, "queue": l.Queues})
+	set(m.limits, map[string]int{"exchange": l.Exchanges, "binding": l.Bindings, "queue": l.Queues, "key": l.Keys, "key_log": l.KeyLog, "chain": l.Chains})
 	set(m.perIdentity, map[string]int{"exchange": l.ExchangesPerIdentity, "binding": l.BindingsPerIdentity, "queue": l.QueuesPerIdentity})
-	set(m.limits, map[string]int{"key": l.Keys, "key_log": l.KeyLog, "chain": l.Chains})
 }
 
 func (m *Metrics) setDefinitions(c Counts) {
