@@ -63,13 +63,6 @@ func (a *AlertsConfig) check(mails bool) (p problems) {
 	return p
 }
 
-// mailChannel is a channel that sends mails to one address.
-func mailChannel(sender *mail.Sender, to string) alert.Channel {
-	return alert.Channel{Name: "mail", To: to, Send: func(ctx context.Context, m alert.Message) error {
-		return sender.Deliver(ctx, mail.Mail{To: to, Subject: m.Subject(), Text: m.Text()})
-	}}
-}
-
 // channels are those that the configuration names.
 func (c *Config) channels() (list []alert.Channel, err error) {
 	a := c.Alerts
@@ -79,7 +72,9 @@ func (c *Config) channels() (list []alert.Channel, err error) {
 			return nil, err
 		}
 		for _, address := range to {
-			list = append(list, mailChannel(sender, address))
+			list = append(list, alert.Channel{Name: "mail", To: address, Send: func(ctx context.Context, m alert.Message) error {
+				return sender.Deliver(ctx, mail.Mail{To: address, Subject: m.Subject(), Text: m.Text()})
+			}})
 		}
 	}
 	if a.Webhook != "" {

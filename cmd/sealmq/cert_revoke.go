@@ -52,7 +52,6 @@ roles by itself.`,
 			return usagef("--days: %d is not between 1 and %d", *days, ca.MaxDays)
 		}
 		if *keyType != "" {
-			var err error
 			if r.KeyType, err = parseKeyType(*keyType); err != nil {
 				return err
 			}

@@ -48,7 +48,7 @@ func configured(cmd *cobra.Command, run func(a call, cfg Config) error) *cobra.C
 }
 
 func complete(cmd *cobra.Command, run func(a call) error) *cobra.Command {
-	asJSON := addJSONFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	if cmd.Name() == "list" {
 		addWatchFlag(cmd)
 	}
@@ -196,11 +196,6 @@ func notZero(cmd *cobra.Command, flags ...string) error {
 		}
 	}
 	return nil
-}
-
-// addJSONFlag adds --json.
-func addJSONFlag(cmd *cobra.Command) *bool {
-	return cmd.Flags().Bool("json", false, "print JSON")
 }
 
 func printJSON(w io.Writer, v any) error {

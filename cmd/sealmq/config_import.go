@@ -36,7 +36,7 @@ folder "secrets" beside the new file, with mode 0600. Nothing that is there is o
 	cmd.Flags().StringVar(&out, "out", defaultConfigFile, "write the configuration to this `file`")
 	cmd.Flags().BoolVar(&force, "force", false, "overwrite files that are there")
 	return standalone(cmd, func(a call) error {
-		im := newImporter(out)
+		im := &importer{out: out, values: make(map[string]any), at: make(map[string]string), secrets: make(map[string]string), env: make(map[string]string)}
 		for _, file := range a.args {
 			if err := im.read(file); err != nil {
 				return err
@@ -64,10 +64,6 @@ type importer struct {
 	secrets map[string]string // by file
 	left    []string          // lines that were not carried over, with what to do
 	env     map[string]string // for ${NAME} in values
-}
-
-func newImporter(out string) *importer {
-	return &importer{out: out, values: make(map[string]any), at: make(map[string]string), secrets: make(map[string]string), env: make(map[string]string)}
 }
 
 func (im *importer) read(file string) error {
@@ -230,12 +226,7 @@ func (im *importer) secret(key, password string) {
 // write writes the configuration and the secrets. The configuration comes last: while it is
 // not there, nothing uses the others. A secret that an interrupted call left is no obstacle.
 func (im *importer) write(force bool) error {
-	files := []string{im.out}
-	for file := range im.secrets {
-		files = append(files, file)
-	}
-	slices.Sort(files)
-	for _, file := range files {
+	for _, file := range append([]string{im.out}, slices.Sorted(maps.Keys(im.secrets))...) {
 		if secret, ok := im.secrets[file]; ok && holds(file, secret) {
 			continue
 		}

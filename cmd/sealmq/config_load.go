@@ -239,9 +239,10 @@ func (c *Config) apply(values map[string]any, name func(string) string) (p probl
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		f, ok := fields[key]
 		if !ok {
+			section, isMap := values[key].(map[string]any)
 			isSection := slices.ContainsFunc(known, func(k string) bool { return strings.HasPrefix(k, key+".") })
 			switch {
-			case isSection && isEmpty(values[key]):
+			case isSection && (values[key] == nil || isMap && len(section) == 0):
 				// A section whose keys are all commented out.
 			case isSection:
 				p.addf("%s: is a section and has no value of its own", name(key))
@@ -250,7 +251,11 @@ func (c *Config) apply(values map[string]any, name func(string) string) (p probl
 			}
 			continue
 		}
-		if err := setValue(f.value, values[key]); err != nil {
+		text, err := scalar(values[key])
+		if err == nil {
+			err = setText(f.value, text)
+		}
+		if err != nil {
 			p.addf("%s: %w", name(key), err)
 		} else if first, _, _ := strings.Cut(f.check, "|"); (first == "folder" || first == "path") && strings.HasPrefix(f.value.String(), "~") {
 			p.addf("%s: %q begins with ~, which only a shell replaces; write the whole path", name(key), f.value)
@@ -259,20 +264,7 @@ func (c *Config) apply(values map[string]any, name func(string) string) (p probl
 	return p
 }
 
-func isEmpty(v any) bool {
-	m, ok := v.(map[string]any)
-	return v == nil || ok && len(m) == 0
-}
-
-// setValue stores v, which comes from YAML or is a string of the environment or a flag.
-func setValue(dst reflect.Value, v any) error {
-	text, err := scalar(v)
-	if err != nil {
-		return err
-	}
-	return setText(dst, text)
-}
-
+// setText stores a value as YAML, a variable or a flag has it.
 func setText(dst reflect.Value, text string) error {
 	switch dst.Interface().(type) {
 	case string:

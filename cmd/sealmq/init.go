@@ -16,10 +16,6 @@ import (
 )
 
 func newInitCmd() *cobra.Command {
-	var hosts []string
-	var keyType string
-	var protect bool
-	var pass *passphraseFlag
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make the authority, a server certificate and an administrator certificate",
@@ -35,31 +31,30 @@ make a new intermediate, and for "sealmq cert issue --direct".`,
 		Example: `  sealmq init
   sealmq init --host mq.example.org --host 10.0.0.5
   sealmq init --protect-root --passphrase-file passphrase.txt`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := clientConfig(cmd)
-			if err != nil {
-				return err
-			}
-			kt, err := parseKeyType(keyType)
-			if err != nil {
-				return err
-			}
-			o := ca.Options{KeyType: kt, RootPassphrase: func() ([]byte, error) { return pass.read("Passphrase of the root's key: ") }}
-			if protect {
-				o.ProtectRoot = pass.choose
-			}
-			res, err := ca.Setup(cfg.Data, hosts, o)
-			if err != nil {
-				return err
-			}
-			return printSetup(cmd.OutOrStdout(), res)
-		},
 	}
-	cmd.Flags().StringSliceVar(&hosts, "host", nil, "further host `name` or IP address of the server; can be repeated")
-	cmd.Flags().StringVar(&keyType, "key-type", string(ca.ECDSA), "`type` of new keys: ecdsa or rsa")
-	cmd.Flags().BoolVar(&protect, "protect-root", false, "put a passphrase on the root's key")
-	pass = addPassphraseFlag(cmd)
+	hosts := cmd.Flags().StringSlice("host", nil, "further host `name` or IP address of the server; can be repeated")
+	keyType := cmd.Flags().String("key-type", string(ca.ECDSA), "`type` of new keys: ecdsa or rsa")
+	protect := cmd.Flags().Bool("protect-root", false, "put a passphrase on the root's key")
+	pass := addPassphraseFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := clientConfig(cmd)
+		if err != nil {
+			return err
+		}
+		kt, err := parseKeyType(*keyType)
+		if err != nil {
+			return err
+		}
+		o := ca.Options{KeyType: kt, RootPassphrase: func() ([]byte, error) { return pass.read("Passphrase of the root's key: ") }}
+		if *protect {
+			o.ProtectRoot = pass.choose
+		}
+		res, err := ca.Setup(cfg.Data, *hosts, o)
+		if err != nil {
+			return err
+		}
+		return printSetup(cmd.OutOrStdout(), res)
+	}
 	return cmd
 }
 

@@ -324,8 +324,12 @@ func (f *receiveFlags) receive(a call, source *receive.Receiver, cfg receiver.Co
 	if isStdout(f.out) {
 		a.out = a.cmd.ErrOrStderr()
 	}
+	inFile := 0
+	if out.file != nil {
+		inFile = out.file.Len()
+	}
 	res := receiveResult{Queue: queue, File: name, Received: st.Received, Known: st.Repeated, Dead: st.Refused, Bytes: st.Bytes,
-		Stayed: st.Stayed, Undecided: st.Undecided, Failed: st.Failed, Conflicts: st.Conflicts, Missing: gaps.missing(), InFile: lenOf(out.file), Reconnects: a.client.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
+		Stayed: st.Stayed, Undecided: st.Undecided, Failed: st.Failed, Conflicts: st.Conflicts, Missing: gaps.missing(), InFile: inFile, Reconnects: a.client.Stats().Connections - 1, Seconds: time.Since(began).Seconds()}
 	if perr := a.report(nil, res, "%v", res); perr != nil {
 		return perr
 	}

@@ -150,14 +150,6 @@ func (f *receiveFlags) agree(a call, o *output, known receive.Output) error {
 	return o.ledger.Rewrite(now)
 }
 
-// lenOf is the number of messages in a file, or 0 if there is none.
-func lenOf(file *jsonl.File) int {
-	if file == nil {
-		return 0
-	}
-	return file.Len()
-}
-
 // command runs --exec for one message.
 func (f *receiveFlags) command(a call, queue string) func(context.Context, *receive.Received) error {
 	shell := []string{"sh", "-c", f.exec}

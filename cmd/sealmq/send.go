@@ -274,13 +274,15 @@ func (f *sendFlags) send(a call, out *send.Sender, next func() (sender.Text, err
 		}
 		return err
 	})
-	res := sendResultOf(s.Stats(), a.client.Stats(), time.Since(began))
-	res.Interrupted = a.ctx.Err() != nil
+	st, conn, took := s.Stats(), a.client.Stats(), time.Since(began).Seconds()
+	res := sendResult{Read: st.Read, Replayed: st.Replayed, Confirmed: st.Confirmed, Refused: st.Refused, Retried: st.Retried, Waited: st.Waited, Bytes: st.Bytes,
+		Resent: conn.Resent, Reconnects: conn.Connections - 1, Seconds: took, MsgsPerSec: float64(st.Confirmed) / took,
+		ConfirmP50: milliseconds(st.ConfirmP50), ConfirmP99: milliseconds(st.ConfirmP99), Interrupted: a.ctx.Err() != nil}
 	if perr := a.report(nil, res, "%v", res); perr != nil {
 		return perr
 	}
 	if res.Interrupted {
-		err = interrupted(s.Stats())
+		err = interrupted(st)
 		if f.spool != "" {
 			err = withHint(err, "run the same command again to continue")
 		}
@@ -309,15 +311,6 @@ func interrupted(s sender.Stats) error {
 	text.add(gone > 0, ", %d not stored", gone)
 	text.add(s.Unknown > 0, ", %d possibly stored", s.Unknown)
 	return errors.New(text.String())
-}
-
-func sendResultOf(s sender.Stats, c client.Stats, took time.Duration) sendResult {
-	return sendResult{
-		Read: s.Read, Replayed: s.Replayed, Confirmed: s.Confirmed, Refused: s.Refused, Retried: s.Retried, Waited: s.Waited, Bytes: s.Bytes,
-		Resent: c.Resent, Reconnects: c.Connections - 1,
-		Seconds: took.Seconds(), MsgsPerSec: float64(s.Confirmed) / took.Seconds(),
-		ConfirmP50: milliseconds(s.ConfirmP50), ConfirmP99: milliseconds(s.ConfirmP99),
-	}
 }
 
 func (r sendResult) String() string {

@@ -293,20 +293,15 @@ func (n *node) watchRevocations(ctx context.Context) error {
 	return nil
 }
 
-// listensAt are the addresses of the node's listeners. The worker's is not among them: it
-// takes the next free port.
-func (n *node) listensAt() []struct{ role, setting, addr string } {
-	return []struct{ role, setting, addr string }{
+// checkPorts checks that the addresses are free before a new data folder is made. So a
+// second node that is started by mistake leaves no authority behind. The worker takes the next free
+// port.
+func (n *node) checkPorts() error {
+	for _, at := range []struct{ role, setting, addr string }{
 		{"broker", "server.addr", n.cfg.Server.Addr}, {"broker", "metrics.addr", n.cfg.Metrics.Addr},
 		{"proxy", "proxy.addr", n.cfg.Proxy.Addr}, {"main", "main.addr", n.cfg.Main.Addr},
 		{"portal", "portal.addr", n.cfg.Portal.Addr},
-	}
-}
-
-// checkPorts checks that the addresses are free before a new data folder is made. So a
-// second node that is started by mistake leaves no authority behind.
-func (n *node) checkPorts() error {
-	for _, at := range n.listensAt() {
+	} {
 		if at.addr == "off" || !n.has(at.role) {
 			continue
 		}
@@ -419,26 +414,12 @@ func (n *node) stopServer(ctx context.Context) error {
 // that is announced is one that "sealmq reload" reaches.
 func (n *node) announce() error {
 	n.register()
-	r := brokerproc.Ready{Data: n.cfg.Data, PID: os.Getpid()}
-	if n.server != nil {
-		r.Addr = n.server.Addr().String()
-	}
-	if p := n.pipeline; p.mainServer != nil {
-		r.MainAddr = p.mainServer.Addr().String()
-	}
-	if p := n.pipeline; p.proxyServer != nil {
-		r.ProxyAddr = p.proxyServer.Addr().String()
-	}
-	if p := n.pipeline; p.workerPages != nil {
-		r.WorkerAddr = p.workerPages.Addr().String()
-	}
+	p := &n.pipeline
+	r := brokerproc.Ready{Data: n.cfg.Data, PID: os.Getpid(), Addr: addrOf(n.server), MetricsAddr: addrOf(n.metrics),
+		MainAddr: addrOf(p.mainServer), ProxyAddr: addrOf(p.proxyServer), WorkerAddr: addrOf(p.workerPages), PortalAddr: addrOf(n.portal)}
 	portalAt := ""
 	if n.portal != nil {
-		r.PortalAddr = n.portal.Addr().String()
 		portalAt, _ = n.cfg.portalURL(r.PortalAddr)
-	}
-	if n.metrics != nil {
-		r.MetricsAddr = n.metrics.Addr().String()
 	}
 	n.log.Info("accepting clients", "addr", r.Addr, "metrics", r.MetricsAddr, "proxy", r.ProxyAddr, "worker", r.WorkerAddr, "main", r.MainAddr, "portal", portalAt, "data", r.Data)
 	if n.first && r.ProxyAddr != "" {
@@ -454,6 +435,17 @@ func (n *node) announce() error {
 		return nil
 	}
 	return json.NewEncoder(n.readyJSON).Encode(r)
+}
+
+// addrOf is where a listener listens, or "" if the node has none.
+func addrOf[T any, L interface {
+	*T
+	Addr() net.Addr
+}](l L) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
 }
 
 func (n *node) sayStopping(context.Context) error {

@@ -132,11 +132,7 @@ func (n *node) offerSetup() {
 
 // portalAddress is where people reach the portal.
 func (n *node) portalAddress() (string, error) {
-	listens := ""
-	if n.portal != nil {
-		listens = n.portal.Addr().String()
-	}
-	return n.cfg.portalURL(listens)
+	return n.cfg.portalURL(addrOf(n.portal))
 }
 
 // sendReset sends a mail with a link to set a password.

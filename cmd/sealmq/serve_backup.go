@@ -37,14 +37,6 @@ func (c *Config) backupManager(engine *local.Engine, broker, main bool) (backup.
 	return cfg, err
 }
 
-// backupParts are the parts of a node that has something to back up.
-func (n *node) backupParts() []part {
-	if !n.has("broker") && !n.has("main") {
-		return nil
-	}
-	return []part{background("backups", n.openBackups, n.makeBackups)}
-}
-
 func (n *node) openBackups() error {
 	role := "broker"
 	if n.has("main") {

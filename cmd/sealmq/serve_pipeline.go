@@ -77,7 +77,9 @@ func (n *node) pipelineParts() (list []part) {
 			part{name: "records", start: n.openRecords, run: n.watchRecords, stop: n.closeRecords},
 			part{name: "main server", start: n.openService})
 	}
-	list = append(list, n.backupParts()...)
+	if n.has("broker") || n.has("main") {
+		list = append(list, background("backups", n.openBackups, n.makeBackups))
+	}
 	list = append(list, part{name: "connections of the pipeline", start: func() error { return nil }, stop: n.closePipeline})
 	if n.has("main") {
 		list = append(list, background("view of the broker", n.openBrokerView, n.viewBroker), background("mails", n.openMail, n.sendMails), part{name: "listener of the main server", start: n.openMainListener,

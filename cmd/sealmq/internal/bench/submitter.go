@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -123,9 +122,11 @@ func (s *submitter) one(began time.Time) error {
 	if err != nil {
 		return err
 	}
-	if s.answer, err = readInto(s.answer[:0], resp.Body); err != nil {
+	answer := bytes.NewBuffer(s.answer[:0])
+	if _, err := answer.ReadFrom(resp.Body); err != nil {
 		return err
 	}
+	s.answer = answer.Bytes()
 	s.latency.record(int64(time.Since(began)))
 	if resp.StatusCode != http.StatusAccepted && resp.StatusCode != http.StatusOK {
 		s.refused += s.run.Batch
@@ -146,12 +147,6 @@ func (s *submitter) appendMessage(b []byte) []byte {
 	b = append(b, `","message_body":"`...)
 	b = append(b, s.text...)
 	return append(b, `"}`...)
-}
-
-func readInto(b []byte, r io.Reader) ([]byte, error) {
-	w := bytes.NewBuffer(b)
-	_, err := w.ReadFrom(r)
-	return w.Bytes(), err
 }
 
 // errAnswer says that an answer does not say what became of the messages.
