@@ -54,7 +54,11 @@ not. That it expires soon, or is in no record, is a warning.`,
 		}
 		valid := !slices.ContainsFunc(checks, func(c certCheck) bool { return c.Result == checkFailed })
 		if a.asJSON {
-			err = a.json(nil, result{"file": file, "valid": valid, "checks": checks})
+			err = a.json(nil, struct {
+				File   string      `json:"file"`
+				Valid  bool        `json:"valid"`
+				Checks []certCheck `json:"checks"`
+			}{file, valid, checks})
 		} else {
 			err = printList(a, nil, checks, "", []string{"CHECK", "RESULT", "DETAIL"}, func(c certCheck) []any { return []any{c.Name, c.Result, c.Detail} })
 		}
