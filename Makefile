@@ -34,7 +34,7 @@ demo: build ## sealed letters through a broker, and messages over HTTPS to the d
 
 # Many tests mostly wait, so more of them run at once than there are processors; "vet" is a target
 # of its own.
-TESTFLAGS := -timeout 20m -vet off -p 4 -parallel 4
+TESTFLAGS := -timeout 20m -vet off -p 3 -parallel 4
 
 test: ## run the tests
 	$(GO) test $(TESTFLAGS) ./...
