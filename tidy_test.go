@@ -120,7 +120,7 @@ var places = []place{
 		"it takes in messages however they come, and is where records, authority and queue are administered"},
 	{"pipeline/mainclient", ends, "sealmq api/mainapi internal/clock mtls pipeline trust", "database/sql", "a caller has no database"},
 	{"pipeline/enroll", ends, "sealmq api/mainapi ca internal/clock internal/durable mtls pipeline", "database/sql", "a machine with a certificate carries no main server"},
-	{"pipeline/records", parts, "sealmq internal/clock internal/durable internal/vanished pipeline/accounts pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
+	{"pipeline/records", parts, "sealmq internal/clock internal/durable internal/vanished pipeline pipeline/accounts pipeline/records/atrest go-sql-driver/mysql pressly/goose sqlite", "net/http",
 		"a store knows rows: how a message came, and who may read it, is decided above it"},
 
 	{"protocol/text", ends, "sealmq broker engine internal/clock keydir/keylog protocol seal seal/ciphermq go-json-experiment/json prometheus/client_golang", pure,

@@ -105,7 +105,7 @@ const (
 	StatusDuplicate  ResultStatus = "duplicate" // registered before, with the same content
 	StatusConflict   ResultStatus = "conflict"  // the id is there with another content
 	StatusInvalid    ResultStatus = "invalid"   // the item breaks a rule, or cannot be opened; it will not be taken later either
-	StatusRefused    ResultStatus = "refused"   // this client or its proxy may not; an administrator can change that
+	StatusRefused    ResultStatus = "refused"   // this client or its proxy may not, which an administrator can change, or the database takes no such row
 	// StatusUnavailable says that the entry cannot be taken now: the same one may be later,
 	// once an operator has repaired something.
 	StatusUnavailable ResultStatus = "unavailable"

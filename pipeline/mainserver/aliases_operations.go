@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -38,7 +39,7 @@ func (a *aliases) stats(r *http.Request) (any, error) {
 		return nil, err
 	}
 	byStatus := make(map[string]int64)
-	for _, state := range []records.State{records.Queued, records.Processing, records.Delivered, records.Failed} {
+	for _, state := range []pipeline.State{pipeline.Queued, pipeline.Processing, pipeline.Delivered, pipeline.Failed} {
 		byStatus[string(state)] = all.ByState[state]
 	}
 	answer := map[string]any{
@@ -108,7 +109,7 @@ func (a *aliases) requeueDead(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rows []records.Update
+	var rows []pipeline.Update
 	list, isList := o["message_ids"].([]any)
 	for _, v := range list {
 		id, ok := v.(string)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
@@ -37,18 +38,18 @@ func (a *aliases) addPortalMessages() {
 const maxSkip = 10_000
 
 type portalMessage struct {
-	ID          int64         `json:"id"`
-	MessageID   string        `json:"message_id"`
-	ClientID    string        `json:"client_id"`
-	Number      string        `json:"sender_number_masked"`
-	Body        *string       `json:"message_body"`
-	Status      records.State `json:"status"`
-	Attempts    int           `json:"attempt_count"`
-	Domain      string        `json:"domain"`
-	Error       *string       `json:"error_message"`
-	CreatedAt   *httpkit.Time `json:"created_at"`
-	QueuedAt    *httpkit.Time `json:"queued_at"`
-	DeliveredAt *httpkit.Time `json:"delivered_at"`
+	ID          int64          `json:"id"`
+	MessageID   string         `json:"message_id"`
+	ClientID    string         `json:"client_id"`
+	Number      string         `json:"sender_number_masked"`
+	Body        *string        `json:"message_body"`
+	Status      pipeline.State `json:"status"`
+	Attempts    int            `json:"attempt_count"`
+	Domain      string         `json:"domain"`
+	Error       *string        `json:"error_message"`
+	CreatedAt   *httpkit.Time  `json:"created_at"`
+	QueuedAt    *httpkit.Time  `json:"queued_at"`
+	DeliveredAt *httpkit.Time  `json:"delivered_at"`
 }
 
 func portalMessageOf(r *records.Record, text bool) portalMessage {
@@ -73,9 +74,9 @@ func timeOrNull(t time.Time) *httpkit.Time {
 // portalFilter reads the filters of a list.
 func portalFilter(r *http.Request) (f records.Filter, err error) {
 	q := r.URL.Query()
-	f = records.Filter{Client: q.Get("client_id"), Domain: q.Get("domain"), IDPrefix: q.Get("message_id"), State: records.State(q.Get("status"))}
+	f = records.Filter{Client: q.Get("client_id"), Domain: q.Get("domain"), IDPrefix: q.Get("message_id"), State: pipeline.State(q.Get("status"))}
 	if q.Has("status_filter") {
-		f.State = records.State(q.Get("status_filter"))
+		f.State = pipeline.State(q.Get("status_filter"))
 	}
 	if f.State == "all" {
 		f.State = ""
@@ -83,7 +84,7 @@ func portalFilter(r *http.Request) (f records.Filter, err error) {
 	bad := func(name, msg string) error {
 		return httpkit.Invalid(httpkit.Field{Type: "value_error", Loc: []any{"query", name}, Msg: msg})
 	}
-	if !slices.Contains([]records.State{"", records.Queued, records.Processing, records.Delivered, records.Failed}, f.State) {
+	if !slices.Contains([]pipeline.State{"", pipeline.Queued, pipeline.Processing, pipeline.Delivered, pipeline.Failed}, f.State) {
 		return f, bad("status", "The value must be one of queued, processing, delivered, failed and all")
 	}
 	if f.IDPrefix != "" && len(f.IDPrefix) < records.MinPrefix {

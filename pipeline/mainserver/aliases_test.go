@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq"
-	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 func clearMessage(id string) string {
@@ -235,7 +235,7 @@ func TestAliasesOfOperations(t *testing.T) {
 	}
 	// Rows of items that were named follow at once, the others with their delivery. No item is
 	// read for it: there may be millions.
-	for id, state := range map[string]records.State{"f-1": records.Queued, "f-2": records.Queued, "f-3": records.Failed} {
+	for id, state := range map[string]pipeline.State{"f-1": pipeline.Queued, "f-2": pipeline.Queued, "f-3": pipeline.Failed} {
 		if r, err := s.store.Get(t.Context(), "acme-01", id); err != nil || r.State != state {
 			t.Errorf("%+v, error %v", r, err)
 		}

@@ -9,7 +9,6 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/pipeline"
-	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/seal"
 )
 
@@ -157,7 +156,7 @@ func TestRetryNeedsItsItem(t *testing.T) {
 	s.want(503, "POST", "/api/v1/clients/acme-01/messages/f-1/retry", "")
 	s.want(503, "GET", "/api/v1/queue", "")
 	s.want(200, "GET", "/api/v1/statistics", "")
-	if r, err := s.store.Get(t.Context(), "acme-01", "f-1"); err != nil || r.State != records.Failed {
+	if r, err := s.store.Get(t.Context(), "acme-01", "f-1"); err != nil || r.State != pipeline.Failed {
 		t.Errorf("%+v, error %v", r, err)
 	}
 	if a := s.want(200, "GET", "/health", ""); a.str("status") != "degraded" {
@@ -175,7 +174,7 @@ func TestRequeueNeedsItsItems(t *testing.T) {
 	if a.m["requeued"] != 1.0 {
 		t.Errorf("%s", a.body)
 	}
-	if r, err := s.store.Get(t.Context(), "acme-01", "f-1"); err != nil || r.State != records.Failed {
+	if r, err := s.store.Get(t.Context(), "acme-01", "f-1"); err != nil || r.State != pipeline.Failed {
 		t.Errorf("%s, error %v", r.State, err)
 	}
 }

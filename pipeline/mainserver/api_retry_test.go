@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/audit"
-	"github.com/sealmq/sealmq/pipeline/records"
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 const retryJobs = "/api/v1/messages/retry-jobs"
@@ -149,7 +149,7 @@ func TestRetryJobEndsBeforeTheStop(t *testing.T) {
 	if jobs, err := s.store.Notes(t.Context(), "retry_job"); err != nil || len(jobs) != 1 || !strings.Contains(jobs[0], `"state":"interrupted"`) || !strings.Contains(jobs[0], `"requeued":1`) {
 		t.Errorf("%s, %v", jobs, err)
 	}
-	if m, err := s.store.Get(t.Context(), "acme-01", "f-1"); err != nil || m.State != records.Queued {
+	if m, err := s.store.Get(t.Context(), "acme-01", "f-1"); err != nil || m.State != pipeline.Queued {
 		t.Errorf("the message is %v, %v", m.State, err)
 	}
 	s.audit.mu.Lock()

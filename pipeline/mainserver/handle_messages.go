@@ -62,7 +62,7 @@ func (h *handler) visible(ctx context.Context, client, id string) (records.Recor
 // ListMessages implements mainapi.StrictServerInterface.
 func (h *handler) ListMessages(ctx context.Context, r mainapi.ListMessagesRequestObject) (mainapi.ListMessagesResponseObject, error) {
 	p := r.Params
-	page, err := h.messages(ctx, records.Filter{Client: p.ClientID, State: records.State(p.Status), Domain: p.Domain, IDPrefix: p.MessageID, ClientKey: p.ClientKey,
+	page, err := h.messages(ctx, records.Filter{Client: p.ClientID, State: pipeline.State(p.Status), Domain: p.Domain, IDPrefix: p.MessageID, ClientKey: p.ClientKey,
 		NumberToken: p.NumberToken, From: p.From, To: p.To, Limit: p.Limit, Cursor: p.Cursor})
 	return mainapi.ListMessages200JSONResponse(page), err
 }
@@ -74,7 +74,7 @@ func (h *handler) SearchMessages(ctx context.Context, r mainapi.SearchMessagesRe
 	if err != nil {
 		return nil, err
 	}
-	page, err := h.messages(ctx, records.Filter{Client: b.ClientID, State: records.State(b.Status), Domain: b.Domain, IDPrefix: b.MessageID, ClientKey: b.ClientKey,
+	page, err := h.messages(ctx, records.Filter{Client: b.ClientID, State: pipeline.State(b.Status), Domain: b.Domain, IDPrefix: b.MessageID, ClientKey: b.ClientKey,
 		Number: number, From: b.From, To: b.To, Limit: b.Limit, Cursor: b.Cursor})
 	return mainapi.SearchMessages200JSONResponse(page), err
 }
@@ -169,7 +169,7 @@ func (h *handler) retry(ctx context.Context, client, id string) (state pipeline.
 	if err != nil {
 		return state, notFound(err, "message")
 	}
-	if m.State != records.Failed {
+	if m.State != pipeline.Failed {
 		return state, httpkit.Errorf(httpkit.CodeConflict, "Only a failed message can be queued again")
 	}
 	// The queue comes first: an item without a changed row is delivered, a changed row
@@ -181,7 +181,7 @@ func (h *handler) retry(ctx context.Context, client, id string) (state pipeline.
 	case n == 0:
 		return state, httpkit.Errorf(httpkit.CodeConflict, "The message is not among the queue's dead items; its client must submit it again")
 	}
-	if err := h.requeueRows(ctx, []records.Update{requeued(m.Client, m.ID)}); err != nil {
+	if err := h.requeueRows(ctx, []pipeline.Update{requeued(m.Client, m.ID)}); err != nil {
 		return state, err
 	}
 	h.audit(ctx, act{event: "message_retried", client: m.Client, details: map[string]any{"message_id": m.ID}})
@@ -189,15 +189,15 @@ func (h *handler) retry(ctx context.Context, client, id string) (state pipeline.
 	return stateOf(&m), notFound(err, "message")
 }
 
-func requeued(client, id string) records.Update {
-	return records.Update{Client: client, ID: id, State: records.Queued, Requeue: true}
+func requeued(client, id string) pipeline.Update {
+	return pipeline.Update{ClientID: client, MessageID: id, State: pipeline.Queued}
 }
 
 // requeueRows moves the rows of requeued items back to queued. One that is delivered
 // meanwhile stays so.
-func (h *handler) requeueRows(ctx context.Context, updates []records.Update) error {
+func (h *handler) requeueRows(ctx context.Context, updates []pipeline.Update) error {
 	for part := range slices.Chunk(updates, records.MaxBatch) {
-		if _, err := h.cfg.Store.Status(ctx, part); err != nil {
+		if _, err := h.cfg.Store.Requeue(ctx, part); err != nil {
 			return err
 		}
 	}

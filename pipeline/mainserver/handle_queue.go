@@ -51,7 +51,7 @@ func (h *handler) RequeueDead(ctx context.Context, r mainapi.RequeueDeadRequestO
 	if r.Body.All == (len(r.Body.Items) > 0) {
 		return nil, invalid("items", "Give either all or items")
 	}
-	var updates []records.Update
+	var updates []pipeline.Update
 	for _, it := range r.Body.Items {
 		updates = append(updates, requeued(it.ClientID, it.MessageID))
 	}
@@ -61,7 +61,7 @@ func (h *handler) RequeueDead(ctx context.Context, r mainapi.RequeueDeadRequestO
 
 // requeue queues dead items again, and their rows with them. No rows means all items; then the
 // rows stay failed until their messages are delivered: nobody reads millions of items for them.
-func (h *handler) requeue(ctx context.Context, rows []records.Update) (n int, err error) {
+func (h *handler) requeue(ctx context.Context, rows []pipeline.Update) (n int, err error) {
 	if len(rows) > 0 {
 		n, err = h.requeueItems(ctx, rows)
 	} else {
@@ -75,10 +75,10 @@ func (h *handler) requeue(ctx context.Context, rows []records.Update) (n int, er
 
 // requeueItems moves dead items with the ids of rows, then the rows, unless an item was missing:
 // the queue does not say which, and a row that is queued without an item is never delivered.
-func (h *handler) requeueItems(ctx context.Context, rows []records.Update) (int, error) {
+func (h *handler) requeueItems(ctx context.Context, rows []pipeline.Update) (int, error) {
 	ids := make([]string, len(rows))
 	for i := range rows {
-		ids[i] = rows[i].ID
+		ids[i] = rows[i].MessageID
 	}
 	n, err := h.cfg.Queue.Requeue(ctx, ids)
 	if err == nil && n >= len(rows) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -27,8 +28,8 @@ func (h *handler) statistics(ctx context.Context, period, domain string) (s main
 	if err != nil {
 		return s, err
 	}
-	s.Messages.Total, s.Messages.Queued, s.Messages.Processing = st.Total, st.ByState[records.Queued], st.ByState[records.Processing]
-	s.Messages.Delivered, s.Messages.Failed = st.ByState[records.Delivered], st.ByState[records.Failed]
+	s.Messages.Total, s.Messages.Queued, s.Messages.Processing = st.Total, st.ByState[pipeline.Queued], st.ByState[pipeline.Processing]
+	s.Messages.Delivered, s.Messages.Failed = st.ByState[pipeline.Delivered], st.ByState[pipeline.Failed]
 	s.Performance.AvgDeliveryTimeSeconds, s.Performance.SuccessRate = st.AverageDelivery.Seconds(), st.SuccessRate
 	clients, err := h.cfg.Store.CountClients(ctx, now)
 	if err != nil {
@@ -52,7 +53,7 @@ func (h *handler) statistics(ctx context.Context, period, domain string) (s main
 			Failed     int64     `json:"failed"`
 			From       time.Time `json:"from"`
 			Registered int64     `json:"registered"`
-		}{p.ByState[records.Delivered], p.ByState[records.Failed], p.Hour, registered})
+		}{p.ByState[pipeline.Delivered], p.ByState[pipeline.Failed], p.Hour, registered})
 	}
 	// The rest is right without the queue.
 	s.Queue, err = h.queueCounts(ctx)

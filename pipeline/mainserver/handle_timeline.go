@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/sealmq/sealmq/api/mainapi"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -37,7 +38,7 @@ func timelineOf(m *records.Record, attempts []records.Attempt) []mainapi.Timelin
 		}
 		events = append(events, e)
 	}
-	if m.State == records.Delivered {
+	if m.State == pipeline.Delivered {
 		events = append(events, mainapi.TimelineEvent{Event: mainapi.TimelineEventEventDelivered, At: m.DeliveredAt.UTC(), Attempt: m.Attempts, WorkerID: m.Worker,
 			Omitted: max(0, m.Attempts-last-1)})
 	}

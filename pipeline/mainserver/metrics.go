@@ -15,7 +15,6 @@ import (
 	"github.com/sealmq/sealmq/internal/httpkit"
 	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/accounts"
-	"github.com/sealmq/sealmq/pipeline/records"
 )
 
 const (
@@ -150,8 +149,8 @@ func (h *handler) addMetrics() {
 		h.cfg.Service.metrics.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
 	}
 	gauge("main_server_db_connections", "Open connections to the database.", nil, func() float64 { return float64(h.cfg.Store.Connections()) })
-	var counts cached.Value[map[records.State]int64]
-	for _, state := range []records.State{records.Queued, records.Processing, records.Delivered, records.Failed} {
+	var counts cached.Value[map[pipeline.State]int64]
+	for _, state := range []pipeline.State{pipeline.Queued, pipeline.Processing, pipeline.Delivered, pipeline.Failed} {
 		gauge("main_server_messages_by_status", "Messages in the database, by status.", prometheus.Labels{"status": string(state)}, func() float64 {
 			return float64(counts.Get(countsAge, h.countsByState)[state])
 		})
@@ -170,7 +169,7 @@ func (h *handler) addMetrics() {
 	h.cfg.Service.metrics.registry.MustRegister(h.health.Collector("main_server"), &presenceCollector{h.cfg.Service})
 }
 
-func (h *handler) countsByState() (map[records.State]int64, error) {
+func (h *handler) countsByState() (map[pipeline.State]int64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	st, err := h.cfg.Store.Stats(ctx, "", "", time.Time{})

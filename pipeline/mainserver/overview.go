@@ -8,6 +8,7 @@ import (
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/cached"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/brokerview"
 	"github.com/sealmq/sealmq/pipeline/records"
@@ -128,7 +129,7 @@ func (o *overview) begun(ctx context.Context) mainapi.Started {
 	}
 	if !s.Accepted || !s.Delivered {
 		if st, err := o.h.cfg.Store.Stats(ctx, "", "", time.Time{}); err == nil {
-			s.Accepted, s.Delivered = st.Total > 0, st.ByState[records.Delivered] > 0
+			s.Accepted, s.Delivered = st.Total > 0, st.ByState[pipeline.Delivered] > 0
 		}
 	}
 	return *s

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/internal/httpkit"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -203,7 +204,7 @@ func (w retryWork) describe() string {
 // the walk has passed it.
 func (h *handler) retryAll(ctx context.Context, j *retryJob, w retryWork) error {
 	saved := time.Now()
-	step := func(rows []records.Update) error {
+	step := func(rows []pipeline.Update) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -225,7 +226,7 @@ func (h *handler) retryAll(ctx context.Context, j *retryJob, w retryWork) error 
 		return err
 	}
 	for _, m := range w.Items { // one by one, so that the rows of those that are there follow
-		if err := step([]records.Update{requeued(m.ClientID, m.MessageID)}); err != nil {
+		if err := step([]pipeline.Update{requeued(m.ClientID, m.MessageID)}); err != nil {
 			return err
 		}
 	}
@@ -239,7 +240,7 @@ func (h *handler) retryAll(ctx context.Context, j *retryJob, w retryWork) error 
 		if err != nil {
 			return err
 		}
-		var rows []records.Update
+		var rows []pipeline.Update
 		for i := range page.Records {
 			rows = append(rows, requeued(page.Records[i].Client, page.Records[i].ID))
 		}
@@ -304,9 +305,9 @@ func (h *handler) findRetry(ctx context.Context, id string) (mainapi.RetryJob, e
 // StartRetryJob implements mainapi.StrictServerInterface.
 func (h *handler) StartRetryJob(ctx context.Context, r mainapi.StartRetryJobRequestObject) (mainapi.StartRetryJobResponseObject, error) {
 	b := r.Body
-	w := retryWork{Items: b.Items, Filter: records.Filter{State: records.Failed, Client: b.ClientID, Domain: b.Domain, IDPrefix: b.MessageID, ClientKey: b.ClientKey,
+	w := retryWork{Items: b.Items, Filter: records.Filter{State: pipeline.Failed, Client: b.ClientID, Domain: b.Domain, IDPrefix: b.MessageID, ClientKey: b.ClientKey,
 		NumberToken: b.NumberToken, From: b.From, To: b.To}}
-	if len(w.Items) > 0 && w.key() != (retryWork{Items: w.Items, Filter: records.Filter{State: records.Failed}}).key() {
+	if len(w.Items) > 0 && w.key() != (retryWork{Items: w.Items, Filter: records.Filter{State: pipeline.Failed}}).key() {
 		return nil, invalid("items", "Give either items or a filter")
 	}
 	job, err := h.startRetry(ctx, w)

@@ -19,9 +19,9 @@ import (
 
 // Records is what the service needs of package records to take in messages.
 type Records interface {
-	Register(ctx context.Context, messages []records.Message) ([]records.Result, error)
-	Deliver(ctx context.Context, deliveries []records.Delivery) ([]records.Result, error)
-	Status(ctx context.Context, updates []records.Update) ([]records.Result, error)
+	Register(ctx context.Context, messages []records.Message) ([]pipeline.Result, error)
+	Deliver(ctx context.Context, deliveries []records.Delivery) ([]pipeline.Result, error)
+	Status(ctx context.Context, updates []pipeline.Update) ([]pipeline.Result, error)
 	// Get returns a client's message, or records.ErrNotFound.
 	Get(ctx context.Context, client, id string) (records.Record, error)
 }
@@ -160,8 +160,8 @@ func (v *view) Register(ctx context.Context, items []pipeline.Item) ([]pipeline.
 		return nil, err
 	}
 	for i, r := range stored {
-		results[places[i]] = v.result(messages[i].ID, r)
-		if r.Outcome == records.Registered {
+		results[places[i]] = v.noted(r)
+		if r.Status == pipeline.StatusRegistered {
 			v.metrics.registered.of(messages[i].Client).Inc()
 		}
 	}
@@ -208,11 +208,11 @@ func (v *view) deliver(ctx context.Context, items []pipeline.Item, read func(*pi
 	now := v.cfg.Now()
 	for i, r := range stored {
 		m := &deliveries[i].Message
-		results[places[i]] = v.result(m.ID, r)
-		if r.Outcome == records.WasDelivered {
+		results[places[i]] = v.noted(r)
+		if r.Status == pipeline.StatusDelivered {
 			v.metrics.delivered.of(m.Client).Inc()
 		}
-		if r.State == records.Delivered && r.Outcome != records.Conflict {
+		if r.State == pipeline.Delivered && r.Status != pipeline.StatusConflict {
 			v.recent.add(&items[places[i]], delivered{r.RowID, r.At}, now)
 		}
 	}
@@ -224,20 +224,15 @@ func (v *view) Status(ctx context.Context, updates []pipeline.Update) ([]pipelin
 	if err := cmp.Or(v.may("change the state of messages", sealmq.RoleWorker), checkBatch(len(updates))); err != nil {
 		return nil, err
 	}
-	list := make([]records.Update, len(updates))
-	for i, u := range updates {
-		list[i] = records.Update{ID: u.MessageID, Client: u.ClientID, State: records.State(u.State), Attempts: u.Attempts, Error: u.Error, Worker: u.Worker, At: u.At}
-	}
 	began := time.Now()
-	stored, err := v.cfg.Records.Status(ctx, list)
+	results, err := v.cfg.Records.Status(ctx, updates)
 	v.metrics.took("status", began)
 	if err != nil {
 		return nil, err
 	}
-	results := make([]pipeline.Result, len(stored))
-	for i, r := range stored {
-		results[i] = v.result(updates[i].MessageID, r)
-		if u := &updates[i]; r.Outcome == records.Updated && u.State == pipeline.Failed {
+	for i, r := range results {
+		v.noted(r)
+		if u := &updates[i]; r.Status == pipeline.StatusUpdated && u.State == pipeline.Failed {
 			v.metrics.countFailed(u.ClientID, u.Error)
 		}
 	}
@@ -275,13 +270,14 @@ func (v *view) Find(ctx context.Context, clientID, messageID string) (m pipeline
 
 // stateOf is what a client is told about its message.
 func stateOf(r *records.Record) pipeline.MessageState {
-	return pipeline.MessageState{MessageID: r.ID, ClientID: r.Client, ClientKey: r.ClientKey, State: pipeline.State(r.State), Attempts: r.Attempts,
+	return pipeline.MessageState{MessageID: r.ID, ClientID: r.Client, ClientKey: r.ClientKey, State: r.State, Attempts: r.Attempts,
 		Domain: r.Domain, QueuedAt: r.QueuedAt, DeliveredAt: r.DeliveredAt, Error: r.Error}
 }
 
-func (s *Service) result(id string, r records.Result) pipeline.Result {
-	if r.Outcome == records.Unavailable {
+// noted returns a result, and remembers that it tells of trouble.
+func (s *Service) noted(r pipeline.Result) pipeline.Result {
+	if r.Status == pipeline.StatusUnavailable {
 		s.trouble.note(r.Reason, s.cfg.Now())
 	}
-	return pipeline.Result{MessageID: id, Status: pipeline.ResultStatus(r.Outcome), RowID: r.RowID, At: r.At, State: pipeline.State(r.State), Reason: r.Reason}
+	return r
 }

@@ -27,30 +27,30 @@ type store struct {
 	err        error
 	registers  []records.Message
 	deliveries []records.Delivery
-	updates    []records.Update
+	updates    []pipeline.Update
 }
 
-func (s *store) Register(_ context.Context, list []records.Message) ([]records.Result, error) {
+func (s *store) Register(_ context.Context, list []records.Message) ([]pipeline.Result, error) {
 	s.registers = append(s.registers, list...)
-	results := make([]records.Result, len(list))
+	results := make([]pipeline.Result, len(list))
 	for i := range results {
-		results[i] = records.Result{Outcome: records.Registered, RowID: int64(i + 1), State: records.Queued}
+		results[i] = pipeline.Result{Status: pipeline.StatusRegistered, RowID: int64(i + 1), State: pipeline.Queued}
 	}
 	return results, s.err
 }
 
-func (s *store) Deliver(_ context.Context, list []records.Delivery) ([]records.Result, error) {
+func (s *store) Deliver(_ context.Context, list []records.Delivery) ([]pipeline.Result, error) {
 	s.deliveries = append(s.deliveries, list...)
-	results := make([]records.Result, len(list))
+	results := make([]pipeline.Result, len(list))
 	for i := range results {
-		results[i] = records.Result{Outcome: records.WasDelivered, RowID: int64(i + 1), State: records.Delivered}
+		results[i] = pipeline.Result{Status: pipeline.StatusDelivered, RowID: int64(i + 1), State: pipeline.Delivered}
 	}
 	return results, s.err
 }
 
-func (s *store) Status(_ context.Context, list []records.Update) ([]records.Result, error) {
+func (s *store) Status(_ context.Context, list []pipeline.Update) ([]pipeline.Result, error) {
 	s.updates = append(s.updates, list...)
-	return make([]records.Result, len(list)), s.err
+	return make([]pipeline.Result, len(list)), s.err
 }
 
 func (s *store) Get(_ context.Context, client, id string) (records.Record, error) {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/sealmq/sealmq/internal/testing/fakeclock"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/accounts"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
@@ -269,7 +270,7 @@ func (w *oldWorld) check() {
 	}
 	counted(w.t, w.db)
 	results, err := s.Register(t.Context(), messages(1, 2))
-	want(w.t, results, err, records.Registered, records.Registered)
+	want(w.t, results, err, pipeline.StatusRegistered, pipeline.StatusRegistered)
 	counted(w.t, w.db)
 	var active int
 	if err := w.db.QueryRow("SELECT COUNT(*) FROM v_active_messages").Scan(&active); err != nil || active != 3 {
@@ -305,10 +306,10 @@ func TestAdoptWithoutSalt(t *testing.T) {
 	defer s.Close()
 	m := records.Message{ID: "22222222-2222-4222-8222-222222222222", Client: "acme-01", Domain: "default", Number: "+4915200000002", Body: "another text", QueuedAt: t0}
 	results, err := s.Deliver(t.Context(), deliveries([]records.Message{m}))
-	want(t, results, err, records.Conflict)
+	want(t, results, err, pipeline.StatusConflict)
 	m.Body = "Grüße aus dem Labor"
 	results, err = s.Deliver(t.Context(), deliveries([]records.Message{m}))
-	want(t, results, err, records.WasDelivered)
+	want(t, results, err, pipeline.StatusDelivered)
 	if row, err := s.Get(t.Context(), m.Client, m.ID); err != nil || row.Body != m.Body || row.NumberMasked != "hash:3c8162d4" {
 		t.Errorf("%+v, %v", row, err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 // Bounds of what is kept of one message's failed attempts: the first and the last ones.
@@ -61,13 +63,13 @@ type noted struct {
 }
 
 // eventOf says what an update is in a message's history; it is empty if it is nothing.
-func eventOf(e *entry, from State) Event {
+func eventOf(e *entry, from pipeline.State) Event {
 	switch {
-	case e.requeue && from == Failed && e.state == Queued:
+	case e.requeue && from == pipeline.Failed && e.state == pipeline.Queued:
 		return Requeued
-	case e.state == Failed && from != Failed:
+	case e.state == pipeline.Failed && from != pipeline.Failed:
 		return GivenUp
-	case e.state == Queued && e.errText != "":
+	case e.state == pipeline.Queued && e.errText != "":
 		return AttemptFailed
 	}
 	return ""

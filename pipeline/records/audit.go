@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 // Severity says how much an event matters.
@@ -93,7 +95,7 @@ func (s *Store) addAudit(ctx context.Context, tx *sql.Tx, e AuditEvent) error {
 }
 
 // messageEvents are the events of messages, if they are audited.
-var messageEvents = map[Outcome]string{Registered: "message_registered", WasDelivered: "message_delivered"}
+var messageEvents = map[pipeline.ResultStatus]string{pipeline.StatusRegistered: "message_registered", pipeline.StatusDelivered: "message_delivered"}
 
 // auditMessages puts what a group has done into the audit log.
 func (g *group) auditMessages(entries []*entry) error {
@@ -101,7 +103,7 @@ func (g *group) auditMessages(entries []*entry) error {
 		return nil
 	}
 	for _, e := range entries {
-		event := messageEvents[e.result.Outcome]
+		event := messageEvents[e.result.Status]
 		if event == "" {
 			continue
 		}

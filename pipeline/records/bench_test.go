@@ -33,7 +33,7 @@ func BenchmarkDeliver(b *testing.B) {
 								return
 							}
 							r, err := e.s.Deliver(b.Context(), deliveries(benchMessages(int(first), int(n))))
-							if err != nil || r[0].Outcome != records.WasDelivered {
+							if err != nil || r[0].Status != pipeline.StatusDelivered {
 								b.Errorf("%+v, %v", r, err)
 								return
 							}

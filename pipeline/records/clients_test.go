@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
 func TestClients(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		r, err := e.s.Register(ctx(t), messages(0, 1))
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		c, err := e.s.Client(ctx(t), "acme-01")
 		if err != nil || c.Status != records.Active || c.Domain != "default" || c.Fingerprint != "" || !c.ExpiresAt.Equal(t0.AddDate(1, 0, 0)) {
 			t.Errorf("a client that registered itself: %+v, %v", c, err)
@@ -113,7 +114,7 @@ func TestStatesOfClients(t *testing.T) {
 func TestMessagesOfClients(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		r, err := e.s.Register(ctx(t), messages(0, 2))
-		want(t, r, err, records.Registered, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered, pipeline.StatusRegistered)
 		for since, n := range map[time.Duration]int64{-24 * time.Hour: 2, 0: 2, 2 * time.Hour: 0} {
 			counts, err := e.s.MessagesOf(ctx(t), []string{"acme-01", "nobody"}, e.clock.Now().Add(since))
 			if err != nil || counts["acme-01"] != n || len(counts) > 1 {
@@ -132,7 +133,7 @@ func TestMessagesOfClients(t *testing.T) {
 func TestRevokedAndUnknownClients(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		r, err := e.s.Register(ctx(t), messages(0, 1))
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		e.clock.Advance(time.Hour)
 		if err := e.s.RevokeClient(ctx(t), "acme-01", "key lost"); err != nil {
 			t.Fatal(err)
@@ -149,15 +150,15 @@ func TestRevokedAndUnknownClients(t *testing.T) {
 		}
 		// What it sent before is still delivered; new rows are refused.
 		r, err = e.s.Register(ctx(t), messages(0, 2))
-		want(t, r, err, records.Duplicate, records.Refused)
+		want(t, r, err, pipeline.StatusDuplicate, pipeline.StatusRefused)
 		r, err = e.s.Deliver(ctx(t), deliveries(messages(0, 2)))
-		want(t, r, err, records.WasDelivered, records.Refused)
+		want(t, r, err, pipeline.StatusDelivered, pipeline.StatusRefused)
 
 		strict := e.open(func(c *records.Config) { c.AutoRegister = false })
 		other := message(5)
 		other.Client = "nobody"
 		r, err = strict.Register(ctx(t), []records.Message{other, message(0)})
-		want(t, r, err, records.Refused, records.Duplicate)
+		want(t, r, err, pipeline.StatusRefused, pipeline.StatusDuplicate)
 		if _, err := e.s.Client(ctx(t), "nobody"); !errors.Is(err, records.ErrNotFound) {
 			t.Errorf("nobody: %v", err)
 		}
@@ -205,7 +206,7 @@ func TestMessagesAreAudited(t *testing.T) {
 func TestCertificates(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		r, err := e.s.Register(ctx(t), messages(0, 1))
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		seen := records.Certificate{Client: "acme-01", Serial: "0a1b", Fingerprint: strings.Repeat("12", 32), Subject: "CN=acme-01,O='x'", Role: "client", Source: "seen", NotBefore: t0, NotAfter: t0.AddDate(0, 0, 90)}
 		for _, wanted := range []bool{true, false} {
 			if added, err := e.s.AddCertificate(ctx(t), seen); err != nil || added != wanted {

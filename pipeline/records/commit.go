@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 // Limits of a group, the entries that share a transaction.
@@ -34,13 +35,13 @@ type entry struct {
 	sealed   sealed
 	worker   string
 	attempts int
-	state    State
+	state    pipeline.State
 	errText  string
 	at       time.Time
 	requeue  bool
 
 	settled bool // the result is known without the database
-	result  Result
+	result  pipeline.Result
 	row     *row // from which the result is completed after the commit
 }
 
@@ -53,7 +54,7 @@ type call struct {
 }
 
 // Register stores messages as queued. A message that is there stays as it is.
-func (s *Store) Register(ctx context.Context, messages []Message) ([]Result, error) {
+func (s *Store) Register(ctx context.Context, messages []Message) ([]pipeline.Result, error) {
 	entries := make([]*entry, len(messages))
 	for i := range messages {
 		m := messages[i]
@@ -67,7 +68,7 @@ func (s *Store) Register(ctx context.Context, messages []Message) ([]Result, err
 }
 
 // Deliver marks messages as delivered. A missing row is made if the delivery is complete.
-func (s *Store) Deliver(ctx context.Context, deliveries []Delivery) ([]Result, error) {
+func (s *Store) Deliver(ctx context.Context, deliveries []Delivery) ([]pipeline.Result, error) {
 	entries := make([]*entry, len(deliveries))
 	for i := range deliveries {
 		d := deliveries[i]
@@ -89,11 +90,20 @@ func (s *Store) Deliver(ctx context.Context, deliveries []Delivery) ([]Result, e
 }
 
 // Status changes the states of messages, as far as the life cycle allows it.
-func (s *Store) Status(ctx context.Context, updates []Update) ([]Result, error) {
+func (s *Store) Status(ctx context.Context, updates []pipeline.Update) ([]pipeline.Result, error) {
+	return s.update(ctx, updates, false)
+}
+
+// Requeue is Status that may move failed messages back to queued. It is for administrators.
+func (s *Store) Requeue(ctx context.Context, updates []pipeline.Update) ([]pipeline.Result, error) {
+	return s.update(ctx, updates, true)
+}
+
+func (s *Store) update(ctx context.Context, updates []pipeline.Update, requeue bool) ([]pipeline.Result, error) {
 	entries := make([]*entry, len(updates))
 	for i, u := range updates {
-		e := &entry{kind: update, key: rowKey{u.Client, u.ID}, worker: u.Worker, attempts: u.Attempts,
-			state: u.State, errText: cleanError(u.Error), at: u.At.UTC().Truncate(time.Microsecond), requeue: u.Requeue}
+		e := &entry{kind: update, key: rowKey{u.ClientID, u.MessageID}, worker: u.Worker, attempts: u.Attempts,
+			state: u.State, errText: cleanError(u.Error), at: u.At.UTC().Truncate(time.Microsecond), requeue: requeue}
 		entries[i] = e
 		why := ""
 		if !known(u.State) {
@@ -101,7 +111,7 @@ func (s *Store) Status(ctx context.Context, updates []Update) ([]Result, error) 
 		} else if !u.At.IsZero() && !storable(u.At) {
 			why = "time of the attempt is out of range"
 		}
-		e.refuse(why, checkName("message id", u.ID, maxID), checkWorker(u.Worker), checkAttempts(u.Attempts))
+		e.refuse(why, checkName("message id", u.MessageID, maxID), checkWorker(u.Worker), checkAttempts(u.Attempts))
 	}
 	return s.submit(ctx, entries)
 }
@@ -109,13 +119,13 @@ func (s *Store) Status(ctx context.Context, updates []Update) ([]Result, error) 
 // refuse settles an entry as invalid if one of the rules is broken.
 func (e *entry) refuse(whys ...reason) bool {
 	if why := cmp.Or(whys...); why != "" && !e.settled {
-		e.settle(Invalid, why)
+		e.settle(pipeline.StatusInvalid, why)
 	}
 	return e.settled
 }
 
-func (e *entry) settle(o Outcome, why reason) {
-	e.settled, e.result, e.row = true, Result{Outcome: o, Reason: why}, nil
+func (e *entry) settle(o pipeline.ResultStatus, why reason) {
+	e.settled, e.result, e.row = true, pipeline.Result{Status: o, Reason: why}, nil
 }
 
 // prepareMessage checks and encrypts a message, in the caller's goroutine: this is the work
@@ -128,17 +138,17 @@ func (s *Store) prepareMessage(ctx context.Context, e *entry, m *Message) error 
 	e.msg = m
 	switch e.sealed, err = s.seal(ctx, m); {
 	case errors.Is(err, errUnknownClient):
-		e.settle(Refused, "the client is not registered")
+		e.settle(pipeline.StatusRefused, "the client is not registered")
 		return nil
 	case unreadable(err): // which says nothing about other clients' keys
-		e.settle(Unavailable, "the encryption key of this client cannot be used with the present key files")
+		e.settle(pipeline.StatusUnavailable, "the encryption key of this client cannot be used with the present key files")
 		return nil
 	}
 	return s.d.coded("read the client's key", err)
 }
 
 // submit hands entries to the committer and waits for the result.
-func (s *Store) submit(ctx context.Context, entries []*entry) ([]Result, error) {
+func (s *Store) submit(ctx context.Context, entries []*entry) ([]pipeline.Result, error) {
 	if len(entries) > MaxBatch {
 		return nil, invalid(fmt.Sprintf("a call has at most %d entries", MaxBatch))
 	}
@@ -170,9 +180,10 @@ func (s *Store) submit(ctx context.Context, entries []*entry) ([]Result, error) 
 			return nil, c.err
 		}
 	}
-	results := make([]Result, len(entries))
+	results := make([]pipeline.Result, len(entries))
 	for i, e := range entries {
 		results[i] = e.result
+		results[i].MessageID = e.key.id
 	}
 	return results, nil
 }
@@ -240,7 +251,7 @@ func (s *Store) commitAlone(group []*call) {
 			err := s.store([]*entry{e})
 			if err != nil && s.spoils(err) {
 				s.cfg.Log.Error("the database refuses a row", "message_id", e.key.id, "error", s.d.describe(err))
-				e.settle(Refused, "the database refuses this row")
+				e.settle(pipeline.StatusRefused, "the database refuses this row")
 				err = nil
 			}
 			if err != nil {
@@ -283,7 +294,7 @@ func (s *Store) store(entries []*entry) error {
 			return nil
 		}
 		for _, e := range entries {
-			e.result, e.row = Result{}, nil
+			e.result, e.row = pipeline.Result{}, nil
 		}
 		if sealmq.CodeOf(err) != "" || s.d.classOf(err) != again {
 			break

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 // Counts are kept for each hour of creation, client, domain and state, and for all hours and
@@ -20,7 +22,7 @@ type counted struct {
 	hour       int64
 	client     string
 	domain     string
-	state      State
+	state      pipeline.State
 	deliveryUS int64
 }
 
@@ -28,7 +30,7 @@ func hourOf(t time.Time) int64 { return t.Unix() / 3600 }
 
 func (r *row) counted() counted {
 	c := counted{hour: hourOf(r.created), client: r.client, domain: r.domain, state: r.state}
-	if r.state == Delivered {
+	if r.state == pipeline.Delivered {
 		c.deliveryUS = max(0, r.delivered.Sub(r.queued).Microseconds()) // a clock was set
 	}
 	return c
@@ -38,7 +40,7 @@ type countKey struct {
 	client string
 	hour   int64
 	domain string
-	state  State
+	state  pipeline.State
 }
 
 // delta is by how much a count changes.
@@ -105,9 +107,9 @@ func (c *counters) add(changed []*row) {
 		}
 		switch {
 		case r.state == r.stored:
-		case r.state == Delivered:
+		case r.state == pipeline.Delivered:
 			c.delivered.Add(1)
-		case r.state == Failed:
+		case r.state == pipeline.Failed:
 			c.failed.Add(1)
 		}
 	}

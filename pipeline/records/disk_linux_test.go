@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -106,7 +107,7 @@ func onFailingDisk(t *testing.T, dir string) {
 	e := &env{t: t, url: "sqlite:" + filepath.Join(dir, "records.db"), keys: ring(t, 1, 1), hash: hasher(t)}
 	s := e.open(func(c *records.Config) { c.Clock = nil })
 	r, err := s.Register(ctx(t), messages(0, 1))
-	want(t, r, err, records.Registered)
+	want(t, r, err, pipeline.StatusRegistered)
 	parent := bufio.NewReader(os.Stdin)
 	fmt.Println("ready")
 	parent.ReadString('\n')

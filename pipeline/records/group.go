@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
 
@@ -16,8 +17,8 @@ type rowKey struct{ client, id string }
 type row struct {
 	rowKey
 	id        int64
-	state     State
-	stored    State // in the database; empty for a new row
+	state     pipeline.State
+	stored    pipeline.State // in the database; empty for a new row
 	changed   bool
 	attempts  int
 	errText   string
@@ -97,14 +98,14 @@ func (g *group) find(k rowKey) (r *row, ok bool) {
 func (g *group) decide(e *entry) error {
 	r, ok := g.find(e.key)
 	if !ok {
-		e.result = Result{Outcome: Invalid, Reason: "several clients have a message with this id; name the client"}
+		e.result = pipeline.Result{Status: pipeline.StatusInvalid, Reason: "several clients have a message with this id; name the client"}
 		return nil
 	}
 	switch {
 	case e.kind == register && r == nil:
-		g.create(e, Queued)
+		g.create(e, pipeline.Queued)
 	case e.kind == register:
-		g.answer(e, r, Duplicate, r.created)
+		g.answer(e, r, pipeline.StatusDuplicate, r.created)
 		_, err := g.compare(e, r)
 		return err
 	case e.kind == deliver:
@@ -115,9 +116,9 @@ func (g *group) decide(e *entry) error {
 	return nil
 }
 
-func (g *group) answer(e *entry, r *row, o Outcome, at time.Time) {
+func (g *group) answer(e *entry, r *row, o pipeline.ResultStatus, at time.Time) {
 	e.row = r
-	e.result = Result{Outcome: o, At: at, State: r.state}
+	e.result = pipeline.Result{Status: o, At: at, State: r.state}
 }
 
 // compare reports whether a row has the number and the text of an entry's message, and changes
@@ -126,30 +127,30 @@ func (g *group) compare(e *entry, r *row) (same bool, err error) {
 	same, err = g.same(r, e)
 	switch {
 	case unreadable(err):
-		e.result.Outcome, e.result.Reason = Unavailable, "there is a row with this id that the present keys cannot read, so a repeat cannot be told from a conflict"
+		e.result.Status, e.result.Reason = pipeline.StatusUnavailable, "there is a row with this id that the present keys cannot read, so a repeat cannot be told from a conflict"
 		return false, nil
 	case err == nil && !same:
-		e.result.Outcome, e.result.Reason = Conflict, "the client has a message with this id and another number or text"
+		e.result.Status, e.result.Reason = pipeline.StatusConflict, "the client has a message with this id and another number or text"
 	}
 	return same, err
 }
 
 // create makes a row for an entry that has a message.
-func (g *group) create(e *entry, state State) {
+func (g *group) create(e *entry, state pipeline.State) {
 	revoked, known := g.revoked[e.key.client]
 	switch {
 	case !known:
-		e.result = Result{Outcome: Refused, Reason: "the client is not registered"}
+		e.result = pipeline.Result{Status: pipeline.StatusRefused, Reason: "the client is not registered"}
 		return
 	case revoked:
-		e.result = Result{Outcome: Refused, Reason: "the client is revoked"}
+		e.result = pipeline.Result{Status: pipeline.StatusRefused, Reason: "the client is revoked"}
 		return
 	}
 	r := &row{rowKey: e.key, state: state, domain: e.msg.Domain, created: g.now, queued: e.msg.QueuedAt.UTC().Truncate(time.Microsecond),
 		msg: e.msg, sealed: e.sealed, hash: e.sealed.hash, hashKey: e.sealed.hashKey, worker: e.worker}
-	outcome := Registered
-	if state == Delivered {
-		outcome = WasDelivered
+	outcome := pipeline.StatusRegistered
+	if state == pipeline.Delivered {
+		outcome = pipeline.StatusDelivered
 		r.delivered, r.last, r.attempts = g.now, g.now, max(e.attempts, 0)
 		if e.attempts < 0 {
 			r.attempts = 1
@@ -171,26 +172,26 @@ func (g *group) add(r *row) {
 func (g *group) deliver(e *entry, r *row) error {
 	if r == nil {
 		if e.msg == nil {
-			e.result = Result{Outcome: NotFound}
+			e.result = pipeline.Result{Status: pipeline.StatusNotFound}
 			return nil
 		}
-		g.create(e, Delivered)
+		g.create(e, pipeline.Delivered)
 		return nil
 	}
 	if e.msg != nil {
-		g.answer(e, r, Conflict, r.created)
+		g.answer(e, r, pipeline.StatusConflict, r.created)
 		if same, err := g.compare(e, r); !same || err != nil {
 			return err
 		}
 	}
-	if r.state == Delivered {
-		g.answer(e, r, Already, r.delivered)
+	if r.state == pipeline.Delivered {
+		g.answer(e, r, pipeline.StatusAlready, r.delivered)
 		return nil
 	}
 	g.change(r)
-	r.state, r.delivered, r.last, r.errText = Delivered, g.now, g.now, ""
+	r.state, r.delivered, r.last, r.errText = pipeline.Delivered, g.now, g.now, ""
 	g.note(e, r)
-	g.answer(e, r, WasDelivered, g.now)
+	g.answer(e, r, pipeline.StatusDelivered, g.now)
 	return nil
 }
 
@@ -206,25 +207,25 @@ func (g *group) note(e *entry, r *row) {
 
 func (g *group) update(e *entry, r *row) {
 	if r == nil {
-		e.result = Result{Outcome: NotFound}
+		e.result = pipeline.Result{Status: pipeline.StatusNotFound}
 		return
 	}
-	if r.state == Delivered && e.state == Delivered {
-		g.answer(e, r, Already, r.delivered)
+	if r.state == pipeline.Delivered && e.state == pipeline.Delivered {
+		g.answer(e, r, pipeline.StatusAlready, r.delivered)
 		return
 	}
 	event := eventOf(e, r.state)
-	if e.at != (time.Time{}) && e.state == Queued && (finished(r.state) || !e.at.After(r.last)) {
+	if e.at != (time.Time{}) && e.state == pipeline.Queued && (finished(r.state) || !e.at.After(r.last)) {
 		if event != "" { // it is old news, but part of the history
 			g.noteAttempt(e, r, AttemptFailed)
 		}
-		g.answer(e, r, Kept, g.now)
+		g.answer(e, r, pipeline.StatusKept, g.now)
 		return
 	}
 	g.change(r)
 	r.last = g.now
 	if !allowed(r.state, e.state, e.requeue) {
-		g.answer(e, r, Kept, g.now)
+		g.answer(e, r, pipeline.StatusKept, g.now)
 		return
 	}
 	if event != "" {
@@ -235,28 +236,28 @@ func (g *group) update(e *entry, r *row) {
 	}
 	r.state = e.state
 	r.errText = e.errText
-	if e.state == Delivered {
+	if e.state == pipeline.Delivered {
 		r.delivered = g.now
 	}
 	g.note(e, r)
-	g.answer(e, r, Updated, g.now)
+	g.answer(e, r, pipeline.StatusUpdated, g.now)
 }
 
 // allowed is the life cycle. A report of the same state is allowed too: it brings attempts
 // and errors up to date.
-func allowed(from, to State, requeue bool) bool {
+func allowed(from, to pipeline.State, requeue bool) bool {
 	switch from {
-	case Queued, Processing:
+	case pipeline.Queued, pipeline.Processing:
 		return true
-	case Failed:
-		return to != Processing && (to != Queued || requeue)
+	case pipeline.Failed:
+		return to != pipeline.Processing && (to != pipeline.Queued || requeue)
 	}
 	return false
 }
 
-func finished(s State) bool { return s == Delivered || s == Failed }
+func finished(s pipeline.State) bool { return s == pipeline.Delivered || s == pipeline.Failed }
 
-func known(s State) bool { return slices.Contains(states, s) }
+func known(s pipeline.State) bool { return slices.Contains(states, s) }
 
 // change notes that a row differs from what is stored.
 func (g *group) change(r *row) {

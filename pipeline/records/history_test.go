@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -99,7 +100,7 @@ func TestCountersOfStates(t *testing.T) {
 			if _, err := e.s.Deliver(ctx(t), deliveries(list[2:])); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := e.s.Status(ctx(t), []records.Update{{ID: list[0].ID, Client: list[0].Client, State: records.Failed, Attempts: 3}}); err != nil {
+			if _, err := e.s.Status(ctx(t), []pipeline.Update{{MessageID: list[0].ID, ClientID: list[0].Client, State: pipeline.Failed, Attempts: 3}}); err != nil {
 				t.Fatal(err)
 			}
 		}

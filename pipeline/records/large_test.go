@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/internal/testing/fakeclock"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
@@ -83,7 +84,7 @@ func (e *env) fill(path string) {
 		m := message(i)
 		m.Client, m.ID = largeClient(i), fmt.Sprintf("first-%d", i)
 		r, err := e.s.Register(ctx(t), []records.Message{m})
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		scopes = append(scopes, m.Client)
 	}
 	sample, err := e.s.Get(ctx(t), scopes[0], "first-0")
@@ -219,9 +220,9 @@ func (e *env) measure() {
 		{"newest", list(func(int) records.Filter { return records.Filter{} })},
 		{"client", list(func(i int) records.Filter { return records.Filter{Client: largeClient(i % largeClients)} })},
 		{"client and state", list(func(i int) records.Filter {
-			return records.Filter{Client: largeClient(i % largeClients), State: records.Failed}
+			return records.Filter{Client: largeClient(i % largeClients), State: pipeline.Failed}
 		})},
-		{"state", list(func(int) records.Filter { return records.Filter{State: records.Queued} })},
+		{"state", list(func(int) records.Filter { return records.Filter{State: pipeline.Queued} })},
 		{"domain", list(func(i int) records.Filter { return records.Filter{Domain: fmt.Sprintf("domain-%d", i%5)} })},
 		{"client and another domain", list(func(i int) records.Filter {
 			return records.Filter{Client: largeClient(i % largeClients), Domain: fmt.Sprintf("domain-%d", (i+1)%5)}
@@ -236,17 +237,17 @@ func (e *env) measure() {
 		})},
 		{"number, not there", list(func(i int) records.Filter { return records.Filter{Number: fmt.Sprintf("+4930%08d", i)} })},
 		{"a number's token, state, domain, day", list(func(i int) records.Filter {
-			return records.Filter{NumberToken: e.s.NumberToken(sender(i * 50 % largeSenders)), State: records.Delivered, Domain: fmt.Sprintf("domain-%d", i%5), From: day(i), To: t0}
+			return records.Filter{NumberToken: e.s.NumberToken(sender(i * 50 % largeSenders)), State: pipeline.Delivered, Domain: fmt.Sprintf("domain-%d", i%5), From: day(i), To: t0}
 		})},
 		{"client, state, domain, day", list(func(i int) records.Filter {
-			return records.Filter{Client: largeClient(i % largeClients), State: records.Failed, Domain: fmt.Sprintf("domain-%d", i%largeClients%5), From: day(i), To: t0}
+			return records.Filter{Client: largeClient(i % largeClients), State: pipeline.Failed, Domain: fmt.Sprintf("domain-%d", i%largeClients%5), From: day(i), To: t0}
 		})},
 		{"a client's prefix, state, day", list(func(i int) records.Filter {
-			return records.Filter{IDPrefix: "0198", Client: largeClient(i % largeClients), State: records.Failed, From: day(i), To: day(i).AddDate(0, 0, 7)}
+			return records.Filter{IDPrefix: "0198", Client: largeClient(i % largeClients), State: pipeline.Failed, From: day(i), To: day(i).AddDate(0, 0, 7)}
 		})},
 		{"own key, not there", list(func(i int) records.Filter { return records.Filter{ClientKey: fmt.Sprint("key-", i)} })},
 		{"failed ones, counted", func(i int) error {
-			_, _, err := e.s.Count(ctx(t), records.Filter{State: records.Failed, Client: largeClient(i % largeClients)})
+			_, _, err := e.s.Count(ctx(t), records.Filter{State: pipeline.Failed, Client: largeClient(i % largeClients)})
 			return err
 		}},
 		{"id prefix of 4", list(func(i int) records.Filter { return records.Filter{IDPrefix: "0198"} })},

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
 
@@ -33,7 +34,7 @@ const (
 // Filter chooses messages. Empty fields choose all.
 type Filter struct {
 	Client string
-	State  State
+	State  pipeline.State
 	Domain string
 	Number string // in clear; the whole number
 	// NumberToken stands for a number: see Store.NumberToken. Number goes before it.
@@ -79,7 +80,7 @@ type Record struct {
 	Client    string
 	ClientKey string
 	Domain    string
-	State     State
+	State     pipeline.State
 	Attempts  int
 	Error     string
 	Worker    string

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 // scan is a walk through an index: rows that have these values, in the order of a column.
@@ -38,7 +40,7 @@ func (s *Store) plan(f *Filter) plan {
 	byState := func(column string, value string) {
 		list := states
 		if f.State != "" {
-			list = []State{f.State}
+			list = []pipeline.State{f.State}
 		}
 		for _, state := range list {
 			w := scan{[]string{"status = ?"}, []any{string(state)}}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -19,10 +20,10 @@ func (e *env) populate(n int, seed uint64) map[string]records.Record {
 	e.t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	stored := make(map[string]records.Record)
-	states := []records.State{records.Queued, records.Processing, records.Delivered, records.Failed}
+	states := []pipeline.State{pipeline.Queued, pipeline.Processing, pipeline.Delivered, pipeline.Failed}
 	for i := 0; i < n; {
 		var list []records.Message
-		var updates []records.Update
+		var updates []pipeline.Update
 		e.clock.Advance(time.Duration(rnd.IntN(1200)-100) * time.Second)
 		for range min(1+rnd.IntN(20), n-i) {
 			m := records.Message{ID: fmt.Sprintf("%04x-%d", rnd.IntN(40), i), Client: fmt.Sprintf("client-%d", rnd.IntN(4)), Domain: fmt.Sprintf("domain-%d", rnd.IntN(3)),
@@ -32,7 +33,7 @@ func (e *env) populate(n int, seed uint64) map[string]records.Record {
 			}
 			list = append(list, m)
 			state := states[rnd.IntN(4)]
-			updates = append(updates, records.Update{ID: m.ID, Client: m.Client, State: state, Attempts: 1})
+			updates = append(updates, pipeline.Update{MessageID: m.ID, ClientID: m.Client, State: state, Attempts: 1})
 			stored[m.ID] = records.Record{ID: m.ID, Client: m.Client, Domain: m.Domain, State: state, ClientKey: m.ClientKey, Worker: m.Number, Body: m.Body, CreatedAt: e.clock.Now()}
 			i++
 		}
@@ -61,7 +62,7 @@ func TestLists(t *testing.T) {
 		for i := range 150 {
 			e.s.SetExamined([]int{1000, 13, 1}[i%3])
 			f := records.Filter{
-				Client: pick(fmt.Sprintf("client-%d", rnd.IntN(5))), Domain: pick(fmt.Sprintf("domain-%d", rnd.IntN(3))), State: records.State(pick("failed")),
+				Client: pick(fmt.Sprintf("client-%d", rnd.IntN(5))), Domain: pick(fmt.Sprintf("domain-%d", rnd.IntN(3))), State: pipeline.State(pick("failed")),
 				Number: pick(fmt.Sprintf("+49152%04d", rnd.IntN(20))), ClientKey: pick(fmt.Sprintf("key-%d", rnd.IntN(30))), IDPrefix: pick(fmt.Sprintf("%04x", rnd.IntN(40))),
 				Limit: 1 + rnd.IntN(60), Bodies: true,
 			}
@@ -152,18 +153,18 @@ func TestStatistics(t *testing.T) {
 		list := messages(0, 4)
 		list[3].Client, list[3].Domain = "acme-02", "other"
 		r, err := e.s.Register(ctx(t), list)
-		want(t, r, err, records.Registered, records.Registered, records.Registered, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered, pipeline.StatusRegistered, pipeline.StatusRegistered, pipeline.StatusRegistered)
 		e.clock.Advance(2 * time.Second)
 		r, err = e.s.Deliver(ctx(t), deliveries(list[:2]))
-		want(t, r, err, records.WasDelivered, records.WasDelivered)
-		r, err = e.s.Status(ctx(t), []records.Update{{ID: "message-2", State: records.Failed}})
-		want(t, r, err, records.Updated)
+		want(t, r, err, pipeline.StatusDelivered, pipeline.StatusDelivered)
+		r, err = e.s.Status(ctx(t), []pipeline.Update{{MessageID: "message-2", State: pipeline.Failed}})
+		want(t, r, err, pipeline.StatusUpdated)
 		e.clock.Advance(3 * time.Hour)
 		r, err = e.s.Deliver(ctx(t), deliveries(messages(10, 1)))
-		want(t, r, err, records.WasDelivered)
+		want(t, r, err, pipeline.StatusDelivered)
 
 		st, err := e.s.Stats(ctx(t), "", "", time.Time{})
-		if err != nil || st.Total != 5 || st.ByState[records.Delivered] != 3 || st.ByState[records.Failed] != 1 || st.ByState[records.Queued] != 1 || st.SuccessRate != 0.75 {
+		if err != nil || st.Total != 5 || st.ByState[pipeline.Delivered] != 3 || st.ByState[pipeline.Failed] != 1 || st.ByState[pipeline.Queued] != 1 || st.SuccessRate != 0.75 {
 			t.Errorf("%+v, %v", st, err)
 		}
 		st, err = e.s.Stats(ctx(t), "acme-01", "default", e.clock.Now().Add(-time.Hour))
@@ -175,12 +176,12 @@ func TestStatistics(t *testing.T) {
 			t.Errorf("four hours: %+v, %v", st, err)
 		}
 		for _, c := range []struct{ client, domain string }{{"acme-02", "other"}, {"", "other"}} {
-			if st, err = e.s.Stats(ctx(t), c.client, c.domain, time.Time{}); err != nil || st.Total != 1 || st.ByState[records.Queued] != 1 {
+			if st, err = e.s.Stats(ctx(t), c.client, c.domain, time.Time{}); err != nil || st.Total != 1 || st.ByState[pipeline.Queued] != 1 {
 				t.Errorf("%+v: %+v, %v", c, st, err)
 			}
 		}
 		points, err := e.s.Series(ctx(t), "", "", t0.Add(-time.Hour), e.clock.Now())
-		if err != nil || len(points) != 2 || points[0].Hour != t0.Truncate(time.Hour) || points[0].ByState[records.Delivered] != 2 || points[1].ByState[records.Delivered] != 1 {
+		if err != nil || len(points) != 2 || points[0].Hour != t0.Truncate(time.Hour) || points[0].ByState[pipeline.Delivered] != 2 || points[1].ByState[pipeline.Delivered] != 1 {
 			t.Errorf("%+v, %v", points, err)
 		}
 		if _, err := e.s.Series(ctx(t), "", "", t0.AddDate(0, -3, 0), t0); sealmq.CodeOf(err) != sealmq.BadArgument {

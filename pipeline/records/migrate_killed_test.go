@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/internal/testing/fakeclock"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
@@ -27,7 +28,7 @@ func TestKilledMigration(t *testing.T) {
 	e := &env{t: t, url: address, name: name, clock: fakeclock.New(t0), keys: ring(t, 1, 1), hash: atrest.NewHasher(ring(t, 1, 1), nil)}
 	e.s = e.open(nil)
 	r, err := e.s.Register(ctx(t), messages(0, 1))
-	want(t, r, err, records.Registered)
+	want(t, r, err, pipeline.StatusRegistered)
 	tables := e.dump("information_schema.columns WHERE table_schema = DATABASE() AND table_name <> 'goose_db_version' ORDER BY table_name, ordinal_position")
 	for _, file := range append([]string{"00000"}, files...) {
 		digits, _, _ := strings.Cut(filepath.Base(file), "_")
@@ -38,7 +39,7 @@ func TestKilledMigration(t *testing.T) {
 		e.exec("DELETE FROM goose_db_version WHERE version_id >= ?", version)
 		s := e.open(nil)
 		r, err := s.Register(ctx(t), messages(0, 1))
-		want(t, r, err, records.Duplicate)
+		want(t, r, err, pipeline.StatusDuplicate)
 		if after := e.dump("information_schema.columns WHERE table_schema = DATABASE() AND table_name <> 'goose_db_version' ORDER BY table_name, ordinal_position"); after != tables {
 			t.Errorf("killed in %s: the tables differ", file)
 		}

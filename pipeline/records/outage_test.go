@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/testing/fakeclock"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
@@ -36,7 +37,7 @@ func TestServerKilledUnderLoad(t *testing.T) {
 			for i := range perWriter {
 				list := messages(w*1_000_000+i*10, 10)
 				for {
-					var r []records.Result
+					var r []pipeline.Result
 					var err error
 					if i%2 == 0 {
 						r, err = e.s.Register(ctx(t), list)
@@ -45,7 +46,7 @@ func TestServerKilledUnderLoad(t *testing.T) {
 					}
 					if err == nil {
 						for _, r := range r { // a repeat finds what an interrupted call has stored
-							if r.Outcome == records.Conflict || r.Outcome == records.Refused || r.Outcome == records.Invalid {
+							if r.Status == pipeline.StatusConflict || r.Status == pipeline.StatusRefused || r.Status == pipeline.StatusInvalid {
 								errs <- fmt.Errorf("%+v", r)
 								return
 							}
@@ -151,7 +152,7 @@ func TestServerSettings(t *testing.T) {
 	list := messages(0, 2)
 	list[0].Body = `a "quoted" \'text\'`
 	r, err := e.s.Register(ctx(t), list)
-	want(t, r, err, records.Registered, records.Registered)
+	want(t, r, err, pipeline.StatusRegistered, pipeline.StatusRegistered)
 	other := e.open(nil)
 	got, err := other.Get(ctx(t), list[0].Client, list[0].ID)
 	if err != nil || got.Body != list[0].Body || time.Since(got.CreatedAt).Abs() > time.Minute {
@@ -206,7 +207,7 @@ func TestServerAwayAtTheStart(t *testing.T) {
 	}
 	wait(t, "database", func() bool { return e.s.Ping(ctx(t)) == nil })
 	r, err := e.s.Register(ctx(t), messages(0, 1))
-	want(t, r, err, records.Registered)
+	want(t, r, err, pipeline.StatusRegistered)
 	m.Kill()
 	if err := e.open(nil).Close(); err != nil { // it does not wait for ever
 		t.Error(err)
@@ -272,7 +273,7 @@ func TestTwoProcessesOnOneServer(t *testing.T) {
 					for j := range list {
 						list[j].Client = fmt.Sprintf("client-%d", j%3)
 					}
-					var results []records.Result
+					var results []pipeline.Result
 					var err error
 					if (i+r)%2 == 0 {
 						results, err = s.Register(ctx(t), list)
@@ -284,7 +285,7 @@ func TestTwoProcessesOnOneServer(t *testing.T) {
 						return
 					}
 					for _, r := range results {
-						if r.Outcome == records.WasDelivered {
+						if r.Status == pipeline.StatusDelivered {
 							delivered.Add(1)
 						}
 					}
@@ -293,7 +294,7 @@ func TestTwoProcessesOnOneServer(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	n, _, err := stores[0].Count(ctx(t), records.Filter{State: records.Delivered})
+	n, _, err := stores[0].Count(ctx(t), records.Filter{State: pipeline.Delivered})
 	const all = 4 * rounds * each
 	if err != nil || n != all || delivered.Load() != all {
 		t.Errorf("%d delivered, reported %d, want %d, %v", n, delivered.Load(), all, err)
@@ -323,7 +324,7 @@ func TestCommitsAreSynced(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	e := sqliteEnv(t)
 	r, err := e.s.Register(ctx(t), messages(0, 1))
-	want(t, r, err, records.Registered)
+	want(t, r, err, pipeline.StatusRegistered)
 	if _, err := e.s.Writer().Exec("PRAGMA max_page_count = 1"); err != nil { // as many as there are
 		t.Fatal(err)
 	}
@@ -339,7 +340,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err = e.s.Register(ctx(t), []records.Message{big, message(0)})
-	want(t, r, err, records.Registered, records.Duplicate)
+	want(t, r, err, pipeline.StatusRegistered, pipeline.StatusDuplicate)
 	if err := e.s.Ping(ctx(t)); err != nil {
 		t.Errorf("ping when there is room again: %v", err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"time"
+
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 // Limits of retention, in days.
@@ -32,7 +34,7 @@ func (s *Store) PreviewCleanup(ctx context.Context, days int) (cutoff time.Time,
 		return cutoff, 0, err
 	}
 	sums, err := s.sum(ctx, allClients, "", 0, hourOf(cutoff)-1)
-	return cutoff, sums[Delivered].messages + sums[Failed].messages, err
+	return cutoff, sums[pipeline.Delivered].messages + sums[pipeline.Failed].messages, err
 }
 
 // Cleanup deletes messages that were delivered, and failed ones that were registered, more
@@ -42,7 +44,7 @@ func (s *Store) Cleanup(ctx context.Context, days int) (cutoff time.Time, delete
 	if cutoff, err = s.cutoff(days); err != nil {
 		return cutoff, 0, err
 	}
-	for _, state := range []State{Delivered, Failed} {
+	for _, state := range []pipeline.State{pipeline.Delivered, pipeline.Failed} {
 		// A message is not delivered before it is registered, so the index on the time of
 		// registration finds all. Those that were delivered late are passed over.
 		at := position{}
@@ -59,7 +61,7 @@ func (s *Store) Cleanup(ctx context.Context, days int) (cutoff time.Time, delete
 }
 
 // cleanStep deletes some rows behind a position.
-func (s *Store) cleanStep(ctx context.Context, state State, cutoff time.Time, from position) (n int64, at position, more bool, err error) {
+func (s *Store) cleanStep(ctx context.Context, state pipeline.State, cutoff time.Time, from position) (n int64, at position, more bool, err error) {
 	err = s.transact(ctx, "delete old messages", func(tx *sql.Tx) error {
 		g := &group{s: s, ctx: ctx, tx: tx}
 		d := make(deltas)
@@ -79,7 +81,7 @@ func (s *Store) cleanStep(ctx context.Context, state State, cutoff time.Time, fr
 				}
 				seen++
 				at = position{Time: r.created.UnixMicro(), Row: r.id}
-				if state == Failed || r.delivered.Before(cutoff) {
+				if state == pipeline.Failed || r.delivered.Before(cutoff) {
 					ids = append(ids, r.id)
 					d.add(r.counted(), -1)
 				}

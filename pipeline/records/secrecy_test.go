@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/testing/fakeclock"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
@@ -31,7 +32,7 @@ func TestNothingReadableInTheDatabase(t *testing.T) {
 		m := message(0)
 		m.Body, m.Number, m.Metadata = secretBody, secretNumber, json.RawMessage(`{"k":"`+secretData+`"}`)
 		r, err := e.s.Deliver(ctx(t), deliveries([]records.Message{m}))
-		want(t, r, err, records.WasDelivered)
+		want(t, r, err, pipeline.StatusDelivered)
 		got, err := e.s.Get(ctx(t), m.Client, m.ID)
 		if err != nil || got.Body != secretBody || string(got.Metadata) != string(m.Metadata) || got.NumberMasked != "+491****7766" {
 			t.Fatalf("%+v, %v", got, err)
@@ -39,7 +40,7 @@ func TestNothingReadableInTheDatabase(t *testing.T) {
 		hidden := e.open(func(c *records.Config) { c.OmitNumbers = true })
 		m.ID = "second"
 		r, err = hidden.Register(ctx(t), []records.Message{m})
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		if got, err = hidden.Get(ctx(t), m.Client, m.ID); err != nil || !strings.HasPrefix(got.NumberMasked, "hash:") {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -86,7 +87,7 @@ func TestErrorsShowNoValues(t *testing.T) {
 		m := message(0)
 		m.Body, m.Number = secretBody, secretNumber
 		r, err := s.Register(ctx(t), []records.Message{m})
-		want(t, r, err, records.Refused)
+		want(t, r, err, pipeline.StatusRefused)
 		e.exec("DROP TABLE message_attempts")
 		e.exec("DROP TABLE messages")
 		_, failed := s.Register(ctx(t), []records.Message{m})
@@ -105,7 +106,7 @@ func TestErrorsShowNoValues(t *testing.T) {
 func TestUnreadableRows(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		r, err := e.s.Register(ctx(t), messages(0, 2))
-		want(t, r, err, records.Registered, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered, pipeline.StatusRegistered)
 		e.exec("UPDATE messages SET encrypted_body = 'v3.damaged', sender_number_enc = 'x' WHERE message_id = 'message-0'")
 		p, err := e.s.List(ctx(t), records.Filter{Bodies: true})
 		if err != nil || len(p.Records) != 2 || p.Records[0].Body != "text 1" || !p.Records[1].Unreadable || p.Records[1].Body != "" || !strings.HasPrefix(p.Records[1].NumberMasked, "hash:") {
@@ -116,9 +117,9 @@ func TestUnreadableRows(t *testing.T) {
 		}
 		// Neither a repeat nor a conflict: another key may tell.
 		r, err = e.s.Register(ctx(t), messages(0, 2))
-		want(t, r, err, records.Unavailable, records.Duplicate)
+		want(t, r, err, pipeline.StatusUnavailable, pipeline.StatusDuplicate)
 		r, err = e.s.Deliver(ctx(t), deliveries(messages(0, 2)))
-		want(t, r, err, records.Unavailable, records.WasDelivered)
+		want(t, r, err, pipeline.StatusUnavailable, pipeline.StatusDelivered)
 	})
 }
 
@@ -154,26 +155,26 @@ func TestRepeatsUnderOtherKeys(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		s := e.open(func(c *records.Config) { c.OmitNumbers = true })
 		r, err := s.Register(ctx(t), messages(0, 1))
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		// The key of the hash is gone, and the number is not stored.
 		s = e.open(func(c *records.Config) { c.Numbers = atrest.NewHasher(ring(t, 2, 2), nil) })
 		r, err = s.Deliver(ctx(t), deliveries(messages(0, 1)))
-		want(t, r, err, records.Unavailable)
+		want(t, r, err, pipeline.StatusUnavailable)
 		// It is back beside the new one.
 		s = e.open(func(c *records.Config) { c.Numbers = atrest.NewHasher(ring(t, 2, 1, 2), nil) })
 		r, err = s.Deliver(ctx(t), deliveries(messages(0, 1)))
-		want(t, r, err, records.WasDelivered)
+		want(t, r, err, pipeline.StatusDelivered)
 		other := message(0)
 		other.Number = "+4915200009999"
 		r, err = s.Deliver(ctx(t), deliveries([]records.Message{other}))
-		want(t, r, err, records.Conflict)
+		want(t, r, err, pipeline.StatusConflict)
 		// One client's key is damaged: that is nothing to others.
 		r, err = s.Register(ctx(t), []records.Message{{ID: "first", Client: "b", Number: other.Number, Body: "text"}})
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		e.exec("UPDATE scope_keys SET wrapped_key = 'w1.damaged' WHERE client_id = 'b'")
 		s = e.open(nil)
 		r, err = s.Register(ctx(t), []records.Message{{ID: "second", Client: "b", Number: other.Number, Body: "text"}, message(1)})
-		want(t, r, err, records.Unavailable, records.Registered)
+		want(t, r, err, pipeline.StatusUnavailable, pipeline.StatusRegistered)
 	})
 }
 
@@ -206,7 +207,7 @@ func TestTwoNewKeys(t *testing.T) {
 func TestSetKeys(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		r, err := e.s.Register(ctx(t), messages(0, 1))
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		one, both := e.keys, ring(t, 2, 1, 2)
 		exchanged, err := atrest.NewRing(1, map[uint16]atrest.Key{1: atrest.NewKey()})
 		if err != nil {
@@ -246,7 +247,7 @@ func TestSetKeys(t *testing.T) {
 			t.Errorf("%v, %v", changed, err)
 		}
 		r, err = e.s.Register(ctx(t), messages(1_000_000, 1))
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		close(stop)
 		if err := <-stopped; err != nil {
 			t.Error(err)
@@ -319,7 +320,7 @@ func TestKeysRotate(t *testing.T) {
 		fresh := message(7000)
 		fresh.Client = "client-1"
 		r, err = s.Register(ctx(t), []records.Message{fresh})
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		p, err := s.Reencrypt(ctx(t))
 		if err != nil || p.Done || p.Changed != 200 {
 			t.Fatalf("the first step: %+v, %v", p, err)
@@ -410,7 +411,7 @@ func TestClosedStore(t *testing.T) {
 		if _, err := e.s.Register(ctx(t), messages(0, 1)); sealmq.CodeOf(err) != sealmq.Unavailable {
 			t.Errorf("register: %v", err)
 		}
-		if _, err := e.s.Status(ctx(t), []records.Update{{ID: "x", State: records.Failed}}); sealmq.CodeOf(err) != sealmq.Unavailable {
+		if _, err := e.s.Status(ctx(t), []pipeline.Update{{MessageID: "x", State: pipeline.Failed}}); sealmq.CodeOf(err) != sealmq.Unavailable {
 			t.Errorf("status: %v", err)
 		}
 		if _, err := e.s.List(ctx(t), records.Filter{}); sealmq.CodeOf(err) != sealmq.Unavailable {
@@ -433,9 +434,9 @@ func TestCleanup(t *testing.T) {
 		if _, err := e.s.Register(ctx(t), messages(1000, 30)); err != nil {
 			t.Fatal(err)
 		}
-		var fail []records.Update
+		var fail []pipeline.Update
 		for _, m := range messages(1000, 10) {
-			fail = append(fail, records.Update{ID: m.ID, Client: m.Client, State: records.Failed})
+			fail = append(fail, pipeline.Update{MessageID: m.ID, ClientID: m.Client, State: pipeline.Failed})
 		}
 		if _, err := e.s.Status(ctx(t), fail); err != nil {
 			t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"strings"
 	"time"
+
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 // Count returns how many messages a filter chooses. If only client, state and domain are
@@ -61,14 +63,14 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int64, exact bool, err e
 }
 
 // sum adds up counts of hours from first to last, both included.
-func (s *Store) sum(ctx context.Context, client, domain string, first, last int64) (map[State]delta, error) {
+func (s *Store) sum(ctx context.Context, client, domain string, first, last int64) (map[pipeline.State]delta, error) {
 	query, args := "SELECT status, SUM(messages), SUM(delivery_us) FROM message_counts WHERE client_id = ? AND hour BETWEEN ? AND ?", []any{client, first, last}
 	if domain != "" {
 		query, args = query+" AND domain = ?", append(args, domain)
 	}
-	sums := make(map[State]delta)
+	sums := make(map[pipeline.State]delta)
 	err := each(ctx, s.read, query+" GROUP BY status", args, func(rows *sql.Rows) error {
-		var state State
+		var state pipeline.State
 		var d delta
 		err := rows.Scan(&state, &d.messages, &d.deliveryUS)
 		sums[state] = d
@@ -79,7 +81,7 @@ func (s *Store) sum(ctx context.Context, client, domain string, first, last int6
 
 // Stats are numbers about messages.
 type Stats struct {
-	ByState map[State]int64
+	ByState map[pipeline.State]int64
 	Total   int64
 	// AverageDelivery is from queueing to delivery, over the delivered ones.
 	AverageDelivery time.Duration
@@ -91,7 +93,7 @@ type Stats struct {
 // Stats adds up messages that were registered since a time, to the hour; the zero time is
 // all. Client and domain may be empty.
 func (s *Store) Stats(ctx context.Context, client, domain string, since time.Time) (Stats, error) {
-	st := Stats{ByState: make(map[State]int64)}
+	st := Stats{ByState: make(map[pipeline.State]int64)}
 	if (&Filter{Client: client, Domain: domain}).matchesNothing() {
 		return st, nil
 	}
@@ -107,9 +109,9 @@ func (s *Store) Stats(ctx context.Context, client, domain string, since time.Tim
 		st.ByState[state] = sums[state].messages
 		st.Total += sums[state].messages
 	}
-	if n := st.ByState[Delivered]; n > 0 {
-		st.AverageDelivery = time.Duration(sums[Delivered].deliveryUS/n) * time.Microsecond
-		st.SuccessRate = float64(n) / float64(n+st.ByState[Failed])
+	if n := st.ByState[pipeline.Delivered]; n > 0 {
+		st.AverageDelivery = time.Duration(sums[pipeline.Delivered].deliveryUS/n) * time.Microsecond
+		st.SuccessRate = float64(n) / float64(n+st.ByState[pipeline.Failed])
 	}
 	return st, nil
 }
@@ -142,7 +144,7 @@ func (s *Store) MessagesOf(ctx context.Context, clients []string, since time.Tim
 // Point is an hour of a series.
 type Point struct {
 	Hour    time.Time
-	ByState map[State]int64
+	ByState map[pipeline.State]int64
 }
 
 // maxPoints bounds a series: the hours of 31 days.
@@ -164,13 +166,13 @@ func (s *Store) Series(ctx context.Context, client, domain string, from, to time
 	var points []Point
 	err := each(ctx, s.read, query+" GROUP BY hour, status ORDER BY hour", args, func(rows *sql.Rows) error {
 		var hour, n int64
-		var state State
+		var state pipeline.State
 		if err := rows.Scan(&hour, &state, &n); err != nil || n == 0 {
 			return err
 		}
 		at := time.Unix(hour*3600, 0).UTC()
 		if len(points) == 0 || !points[len(points)-1].Hour.Equal(at) {
-			points = append(points, Point{at, make(map[State]int64)})
+			points = append(points, Point{at, make(map[pipeline.State]int64)})
 		}
 		points[len(points)-1].ByState[state] = n
 		return nil

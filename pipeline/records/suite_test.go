@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/testing/fakeclock"
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
@@ -138,14 +139,14 @@ func deliveries(list []records.Message) (d []records.Delivery) {
 }
 
 // want checks the outcomes of a call.
-func want(t testing.TB, results []records.Result, err error, outcomes ...records.Outcome) []records.Result {
+func want(t testing.TB, results []pipeline.Result, err error, outcomes ...pipeline.ResultStatus) []pipeline.Result {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := make([]records.Outcome, len(results))
+	got := make([]pipeline.ResultStatus, len(results))
 	for i, r := range results {
-		got[i] = r.Outcome
+		got[i] = r.Status
 	}
 	if fmt.Sprint(got) != fmt.Sprint(outcomes) {
 		t.Fatalf("outcomes %v, want %v; %+v", got, outcomes, results)

@@ -3,21 +3,12 @@ package records
 import (
 	"encoding/json"
 	"time"
-)
 
-// State is the state of a message.
-type State string
-
-// The states.
-const (
-	Queued     State = "queued"
-	Processing State = "processing"
-	Delivered  State = "delivered"
-	Failed     State = "failed"
+	"github.com/sealmq/sealmq/pipeline"
 )
 
 // states are all states, in the order of a message's life.
-var states = []State{Queued, Processing, Delivered, Failed}
+var states = []pipeline.State{pipeline.Queued, pipeline.Processing, pipeline.Delivered, pipeline.Failed}
 
 // Message is a message in clear.
 type Message struct {
@@ -45,54 +36,6 @@ type Delivery struct {
 	// Attempts is how many attempts were made; -1 leaves the count as it is, and is 1 for a
 	// row that is made.
 	Attempts int
-}
-
-// Update changes the state of a message.
-type Update struct {
-	ID string
-	// Client may be empty if the id is unique.
-	Client   string
-	State    State
-	Attempts int    // -1 leaves the count as it is
-	Error    string // why an attempt failed; cut at 500 characters
-	Worker   string
-	// At is when the attempt failed, for a report that comes later than other news of the
-	// message: then it changes nothing that is newer. Zero is now.
-	At time.Time
-	// Requeue allows to move a failed message back to Queued. It is for administrators.
-	Requeue bool
-}
-
-// Outcome says what became of an entry of a call.
-type Outcome string
-
-// The outcomes.
-const (
-	Registered   Outcome = "registered"
-	Duplicate    Outcome = "duplicate" // registered before, with the same number and text
-	Conflict     Outcome = "conflict"  // the id is there with another number or text
-	Invalid      Outcome = "invalid"   // a value breaks a rule
-	Refused      Outcome = "refused"   // the client is revoked or unknown, or the database takes no such row
-	WasDelivered Outcome = "delivered"
-	Already      Outcome = "already" // delivered before
-	Updated      Outcome = "updated"
-	Kept         Outcome = "kept" // the life cycle has no such change; the row stays as it is
-	NotFound     Outcome = "not_found"
-	// Unavailable says that a key is missing or is another one: nothing was done, and the same
-	// entry may succeed once the key is back.
-	Unavailable Outcome = "unavailable"
-)
-
-// Result answers one entry of a call.
-type Result struct {
-	Outcome Outcome
-	RowID   int64
-	// At is when it was registered, delivered or updated: the first time, if that was before.
-	At time.Time
-	// State is the state of the row afterwards.
-	State State
-	// Reason is a sentence for Conflict, Invalid, Refused and Unavailable. It repeats no value.
-	Reason string
 }
 
 // DefaultDomain is the domain of a message that names none.

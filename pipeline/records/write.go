@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records/atrest"
 )
 
@@ -207,7 +208,7 @@ func (g *group) appendArgs(args []any, r *row) []any {
 // change is what an update sets, and what it expects. Rows with the same one share a
 // statement.
 type change struct {
-	state, stored   State
+	state, stored   pipeline.State
 	attempts        int
 	errText, worker string
 	delivered, last time.Time

@@ -11,38 +11,39 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/pipeline"
 	"github.com/sealmq/sealmq/pipeline/records"
 )
 
 func TestRegisterAndDeliver(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		first, err := e.s.Register(ctx(t), messages(0, 3))
-		want(t, first, err, records.Registered, records.Registered, records.Registered)
+		want(t, first, err, pipeline.StatusRegistered, pipeline.StatusRegistered, pipeline.StatusRegistered)
 		for i, r := range first {
-			if r.RowID != first[0].RowID+int64(i) || !r.At.Equal(t0) || r.State != records.Queued {
+			if r.RowID != first[0].RowID+int64(i) || !r.At.Equal(t0) || r.State != pipeline.Queued {
 				t.Errorf("result %d: %+v", i, r)
 			}
 		}
 		e.clock.Advance(time.Minute)
 		again, err := e.s.Register(ctx(t), messages(1, 3))
-		want(t, again, err, records.Duplicate, records.Duplicate, records.Registered)
+		want(t, again, err, pipeline.StatusDuplicate, pipeline.StatusDuplicate, pipeline.StatusRegistered)
 		if again[0].RowID != first[1].RowID || !again[0].At.Equal(t0) {
 			t.Errorf("a duplicate: %+v", again[0])
 		}
 		done, err := e.s.Deliver(ctx(t), deliveries(messages(2, 3)))
-		want(t, done, err, records.WasDelivered, records.WasDelivered, records.WasDelivered)
+		want(t, done, err, pipeline.StatusDelivered, pipeline.StatusDelivered, pipeline.StatusDelivered)
 		if done[0].RowID != first[2].RowID || !done[2].At.Equal(t0.Add(time.Minute)) || done[2].RowID == 0 {
 			t.Errorf("deliveries: %+v", done)
 		}
 		e.clock.Advance(time.Minute)
 		done, err = e.s.Deliver(ctx(t), deliveries(messages(4, 1)))
-		want(t, done, err, records.Already)
+		want(t, done, err, pipeline.StatusAlready)
 		if !done[0].At.Equal(t0.Add(time.Minute)) {
 			t.Errorf("the first time of delivery: %+v", done[0])
 		}
 		late, err := e.s.Register(ctx(t), messages(4, 1))
-		want(t, late, err, records.Duplicate)
-		if late[0].State != records.Delivered {
+		want(t, late, err, pipeline.StatusDuplicate)
+		if late[0].State != pipeline.Delivered {
 			t.Errorf("a late registration: %+v", late[0])
 		}
 		for _, id := range []string{"message-0", "message-2", "message-4"} {
@@ -60,7 +61,7 @@ func TestDeliverByID(t *testing.T) {
 		other := message(1)
 		other.Client = "acme-02"
 		r, err := e.s.Register(ctx(t), append(messages(0, 2), other))
-		want(t, r, err, records.Registered, records.Registered, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered, pipeline.StatusRegistered, pipeline.StatusRegistered)
 		r, err = e.s.Deliver(ctx(t), []records.Delivery{
 			{Message: records.Message{ID: "message-0"}, Worker: "w", Attempts: 3},
 			{Message: records.Message{ID: "message-1"}, Worker: "w", Attempts: 3},
@@ -68,9 +69,9 @@ func TestDeliverByID(t *testing.T) {
 			{Message: records.Message{ID: "message-9"}, Worker: "w"},
 			{Message: records.Message{ID: "message-0"}, Worker: "w"},
 		})
-		want(t, r, err, records.WasDelivered, records.Invalid, records.WasDelivered, records.NotFound, records.Already)
+		want(t, r, err, pipeline.StatusDelivered, pipeline.StatusInvalid, pipeline.StatusDelivered, pipeline.StatusNotFound, pipeline.StatusAlready)
 		got, err := e.s.Get(ctx(t), "", "message-0")
-		if err != nil || got.Attempts != 3 || got.Worker != "w" || got.State != records.Delivered || !got.DeliveredAt.Equal(t0) {
+		if err != nil || got.Attempts != 3 || got.Worker != "w" || got.State != pipeline.Delivered || !got.DeliveredAt.Equal(t0) {
 			t.Errorf("%+v, %v", got, err)
 		}
 	})
@@ -79,19 +80,19 @@ func TestDeliverByID(t *testing.T) {
 func TestConflicts(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		r, err := e.s.Register(ctx(t), messages(0, 1))
-		want(t, r, err, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered)
 		text, number := message(0), message(0)
 		text.Body += "."
 		number.Number += "1"
 		r, err = e.s.Register(ctx(t), []records.Message{text, number, message(0)})
-		want(t, r, err, records.Conflict, records.Conflict, records.Duplicate)
+		want(t, r, err, pipeline.StatusConflict, pipeline.StatusConflict, pipeline.StatusDuplicate)
 		r, err = e.s.Deliver(ctx(t), deliveries([]records.Message{text, number, message(0), text}))
-		want(t, r, err, records.Conflict, records.Conflict, records.WasDelivered, records.Conflict)
+		want(t, r, err, pipeline.StatusConflict, pipeline.StatusConflict, pipeline.StatusDelivered, pipeline.StatusConflict)
 		// All in one call, on a row that is new in it.
 		a, b := message(1), message(1)
 		b.Body = "another text"
 		r, err = e.s.Register(ctx(t), []records.Message{a, a, b})
-		want(t, r, err, records.Registered, records.Duplicate, records.Conflict)
+		want(t, r, err, pipeline.StatusRegistered, pipeline.StatusDuplicate, pipeline.StatusConflict)
 		if r[0].RowID == 0 || r[0].RowID != r[1].RowID {
 			t.Errorf("rows %+v", r)
 		}
@@ -101,7 +102,7 @@ func TestConflicts(t *testing.T) {
 
 func TestLifeCycle(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
-		all := []records.State{records.Queued, records.Processing, records.Delivered, records.Failed}
+		all := []pipeline.State{pipeline.Queued, pipeline.Processing, pipeline.Delivered, pipeline.Failed}
 		allowed := map[string]bool{
 			"queued processing": true, "queued delivered": true, "queued failed": true, "queued queued": true,
 			"processing queued": true, "processing delivered": true, "processing failed": true, "processing processing": true,
@@ -113,42 +114,42 @@ func TestLifeCycle(t *testing.T) {
 				m := message(n)
 				n++
 				r, err := e.s.Register(ctx(t), []records.Message{m})
-				want(t, r, err, records.Registered)
-				if from != records.Queued {
-					r, err = e.s.Status(ctx(t), []records.Update{{ID: m.ID, Client: m.Client, State: from, Attempts: 1}})
-					want(t, r, err, records.Updated)
+				want(t, r, err, pipeline.StatusRegistered)
+				if from != pipeline.Queued {
+					r, err = e.s.Status(ctx(t), []pipeline.Update{{MessageID: m.ID, ClientID: m.Client, State: from, Attempts: 1}})
+					want(t, r, err, pipeline.StatusUpdated)
 				}
-				u := records.Update{ID: m.ID, Client: m.Client, State: to, Attempts: 7, Error: "no route", Worker: "worker-2"}
+				change, u := e.s.Status, pipeline.Update{MessageID: m.ID, ClientID: m.Client, State: to, Attempts: 7, Error: "no route", Worker: "worker-2"}
 				if to == "requeue" {
-					u.State, u.Requeue = records.Queued, true
+					change, u.State = e.s.Requeue, pipeline.Queued
 				}
-				outcome, state := records.Kept, from
+				outcome, state := pipeline.StatusKept, from
 				switch {
-				case allowed[string(from)+" "+string(to)] || to == "requeue" && from != records.Delivered:
-					outcome, state = records.Updated, u.State
-				case from == records.Delivered && to == records.Delivered:
-					outcome = records.Already
+				case allowed[string(from)+" "+string(to)] || to == "requeue" && from != pipeline.Delivered:
+					outcome, state = pipeline.StatusUpdated, u.State
+				case from == pipeline.Delivered && to == pipeline.Delivered:
+					outcome = pipeline.StatusAlready
 				}
 				e.clock.Advance(time.Second)
-				r, err = e.s.Status(ctx(t), []records.Update{u})
+				r, err = change(ctx(t), []pipeline.Update{u})
 				want(t, r, err, outcome)
 				got, err := e.s.Get(ctx(t), m.Client, m.ID)
 				if err != nil || got.State != state || r[0].State != state {
 					t.Errorf("%s to %s: %+v, %v", from, to, got, err)
 				}
-				if outcome == records.Updated && (got.Attempts != 7 || got.Error != "no route" || got.Worker != "worker-2") {
+				if outcome == pipeline.StatusUpdated && (got.Attempts != 7 || got.Error != "no route" || got.Worker != "worker-2") {
 					t.Errorf("%s to %s: %+v", from, to, got)
 				}
-				if outcome != records.Already && !got.LastAttemptAt.Equal(e.clock.Now()) {
+				if outcome != pipeline.StatusAlready && !got.LastAttemptAt.Equal(e.clock.Now()) {
 					t.Errorf("%s to %s: last attempt at %v", from, to, got.LastAttemptAt)
 				}
-				if (state == records.Delivered) == got.DeliveredAt.IsZero() {
+				if (state == pipeline.Delivered) == got.DeliveredAt.IsZero() {
 					t.Errorf("%s to %s: delivered at %v", from, to, got.DeliveredAt)
 				}
 			}
 		}
-		r, err := e.s.Status(ctx(t), []records.Update{{ID: "message-0", State: "gone"}, {ID: "nothing", State: records.Failed}, {ID: "message-0", State: records.Failed, Attempts: -2}})
-		want(t, r, err, records.Invalid, records.NotFound, records.Invalid)
+		r, err := e.s.Status(ctx(t), []pipeline.Update{{MessageID: "message-0", State: "gone"}, {MessageID: "nothing", State: pipeline.Failed}, {MessageID: "message-0", State: pipeline.Failed, Attempts: -2}})
+		want(t, r, err, pipeline.StatusInvalid, pipeline.StatusNotFound, pipeline.StatusInvalid)
 		e.checkCounts()
 	})
 }
@@ -169,7 +170,7 @@ func TestNamesAreComparedByteByByte(t *testing.T) {
 		}
 		rows := make(map[int64]bool)
 		for i := range r {
-			if r[i].Outcome != records.Registered || rows[r[i].RowID] {
+			if r[i].Status != pipeline.StatusRegistered || rows[r[i].RowID] {
 				t.Errorf("%q of %q: %+v", list[i].ID, list[i].Client, r[i])
 			}
 			rows[r[i].RowID] = true
@@ -219,7 +220,7 @@ func TestInvalidMessages(t *testing.T) {
 			m := message(0)
 			change(&m)
 			r, err := e.s.Register(ctx(t), []records.Message{m})
-			want(t, r, err, records.Invalid)
+			want(t, r, err, pipeline.StatusInvalid)
 			if r[0].Reason == "" || strings.Contains(r[0].Reason, "acme") {
 				t.Errorf("%s: reason %q", name, r[0].Reason)
 			}
@@ -251,12 +252,12 @@ func TestHostileTextInEveryField(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, h := range hostile {
-			if r[i].Outcome != records.Registered {
+			if r[i].Status != pipeline.StatusRegistered {
 				t.Errorf("%q: %+v", h, r[i])
 				continue
 			}
-			u, err := e.s.Status(ctx(t), []records.Update{{ID: h, Client: h, State: records.Failed, Error: h, Worker: h, Attempts: 1}})
-			want(t, u, err, records.Updated)
+			u, err := e.s.Status(ctx(t), []pipeline.Update{{MessageID: h, ClientID: h, State: pipeline.Failed, Error: h, Worker: h, Attempts: 1}})
+			want(t, u, err, pipeline.StatusUpdated)
 			got, err := e.s.Get(ctx(t), h, h)
 			if err != nil || got.ClientKey != h || got.Domain != h || got.Body != strings.Repeat(h, 3) || string(got.Metadata) != string(list[i].Metadata) ||
 				got.Error != h || got.Worker != h || got.Sealed != (i%2 == 0) {
@@ -301,21 +302,21 @@ func TestLongTexts(t *testing.T) {
 			}
 		}
 		again, err := e.s.Register(ctx(t), list[:2])
-		want(t, again, err, records.Duplicate, records.Duplicate)
+		want(t, again, err, pipeline.StatusDuplicate, pipeline.StatusDuplicate)
 	})
 }
 
 func TestClockSetBack(t *testing.T) {
 	onBoth(t, func(t *testing.T, e *env) {
 		r, err := e.s.Register(ctx(t), messages(0, 2))
-		want(t, r, err, records.Registered, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered, pipeline.StatusRegistered)
 		back := t0.Add(-48 * time.Hour)
 		e.clock.Advance(back.Sub(t0))
 		if !e.clock.Now().Equal(back) {
 			t.Fatal("the clock was not set back")
 		}
 		r, err = e.s.Deliver(ctx(t), deliveries(messages(1, 2)))
-		want(t, r, err, records.WasDelivered, records.WasDelivered)
+		want(t, r, err, pipeline.StatusDelivered, pipeline.StatusDelivered)
 		st, err := e.s.Stats(ctx(t), "", "", time.Time{})
 		if err != nil || st.AverageDelivery != 0 || st.Total != 3 {
 			t.Errorf("%+v, %v", st, err)
@@ -345,7 +346,7 @@ func TestSpoiledRow(t *testing.T) {
 		list := append(messages(0, 2), bad)
 		list = append(list, messages(1, 3)...)
 		r, err := e.s.Register(ctx(t), list)
-		want(t, r, err, records.Registered, records.Registered, records.Refused, records.Duplicate, records.Registered, records.Registered)
+		want(t, r, err, pipeline.StatusRegistered, pipeline.StatusRegistered, pipeline.StatusRefused, pipeline.StatusDuplicate, pipeline.StatusRegistered, pipeline.StatusRegistered)
 		if r[1].RowID != r[3].RowID || r[2].RowID != 0 {
 			t.Errorf("%+v", r)
 		}
@@ -363,13 +364,13 @@ func TestManyWriters(t *testing.T) {
 				m := message(i)
 				m.Client = fmt.Sprintf("client-%d", i%7)
 				r, err := e.s.Register(ctx(t), []records.Message{m, message(i)})
-				if err == nil && (r[0].Outcome != records.Registered || r[1].Outcome != records.Registered) {
+				if err == nil && (r[0].Status != pipeline.StatusRegistered || r[1].Status != pipeline.StatusRegistered) {
 					err = fmt.Errorf("writer %d: %+v", i, r)
 				}
 				if err == nil {
 					r, err = e.s.Deliver(ctx(t), deliveries([]records.Message{m}))
 				}
-				if err == nil && r[0].Outcome != records.WasDelivered {
+				if err == nil && r[0].Status != pipeline.StatusDelivered {
 					err = fmt.Errorf("writer %d: %+v", i, r)
 				}
 				errs <- err
@@ -413,8 +414,8 @@ func TestCommitThatIsOverBeforeTheEnd(t *testing.T) {
 	e := &env{t: t, url: "sqlite:" + filepath.Join(t.TempDir(), "records.db"), keys: ring(t, 1, 1), hash: hasher(t)}
 	s := e.open(nil)
 	r, err := s.Register(ctx(t), messages(0, 1))
-	want(t, r, err, records.Registered)
-	update := []records.Update{{Client: "acme-01", ID: "message-0", State: records.Processing, Worker: "w"}}
+	want(t, r, err, pipeline.StatusRegistered)
+	update := []pipeline.Update{{ClientID: "acme-01", MessageID: "message-0", State: pipeline.Processing, Worker: "w"}}
 	for range 50 { // enough for a select that finds both to take the wrong one
 		within, cancel := context.WithCancel(ctx(t))
 		l := &late{Context: within, before: func() {

@@ -314,7 +314,7 @@ var variants = []variant{
 	},
 	{
 		name: "a late report takes a message back from its delivery",
-		in:   "pipeline/records", fn: "allowed", old: "case Queued, Processing:", new: "case Queued, Processing, Delivered:",
+		in:   "pipeline/records", fn: "allowed", old: "case pipeline.Queued, pipeline.Processing:", new: "case pipeline.Queued, pipeline.Processing, pipeline.Delivered:",
 		caught: suite{pkg: "pipeline/records", test: "TestLifeCycle/sqlite"},
 	},
 	{
