@@ -26,7 +26,7 @@ func (n *node) openRecords() error {
 	if err != nil {
 		return err
 	}
-	cfg := records.Config{URL: cmp.Or(database, "sqlite:"+filepath.Join(dir, "records.db")), AutoRegister: true,
+	cfg := records.Config{URL: cmp.Or(database, "sqlite:"+filepath.Join(dir, "records.db")),
 		AuditMessages: n.cfg.Main.Audit == "messages", Log: n.logOf("main")}
 	// The keys are made together with the database, and before it: a crash in between leaves no
 	// database without keys. Later a missing key is an error, because no other one can stand in.

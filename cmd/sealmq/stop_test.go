@@ -117,7 +117,7 @@ func TestRecordsThatFailLate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			store, err := records.Open(t.Context(), records.Config{URL: "sqlite:" + file, Keys: ring, Numbers: atrest.NewHasher(ring, nil), AutoRegister: true})
+			store, err := records.Open(t.Context(), records.Config{URL: "sqlite:" + file, Keys: ring, Numbers: atrest.NewHasher(ring, nil)})
 			if err != nil {
 				t.Fatal(err)
 			}

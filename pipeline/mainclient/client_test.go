@@ -62,7 +62,7 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	ring, err := atrest.NewRing(1, map[uint16]atrest.Key{1: key})
 	w.must(err)
-	w.store, err = records.Open(t.Context(), records.Config{URL: "sqlite:" + filepath.Join(t.TempDir(), "records.db"), Keys: ring, Numbers: atrest.NewHasher(ring, nil), AutoRegister: true})
+	w.store, err = records.Open(t.Context(), records.Config{URL: "sqlite:" + filepath.Join(t.TempDir(), "records.db"), Keys: ring, Numbers: atrest.NewHasher(ring, nil)})
 	w.must(err)
 	t.Cleanup(func() { w.store.Close() })
 	p := w.authority.Paths()

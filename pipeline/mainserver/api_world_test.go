@@ -302,7 +302,7 @@ func (s *server) openStore() *records.Store {
 	ring, err := atrest.NewRing(1, map[uint16]atrest.Key{1: key})
 	s.must(err)
 	store, err := records.Open(s.Context(), records.Config{URL: "sqlite:" + filepath.Join(s.TempDir(), "records.db"), Keys: ring,
-		Numbers: atrest.NewHasher(ring, nil), AutoRegister: true, Clock: s.writes})
+		Numbers: atrest.NewHasher(ring, nil), Clock: s.writes})
 	s.must(err)
 	s.Cleanup(func() { store.Close() })
 	return store

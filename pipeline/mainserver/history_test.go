@@ -37,7 +37,7 @@ func (w *historyWorld) open() *records.Store {
 	if err != nil {
 		w.Fatal(err)
 	}
-	s, err := records.Open(w.Context(), records.Config{URL: w.url, Keys: ring, Numbers: atrest.NewHasher(ring, nil), AutoRegister: true, Clock: w.clock})
+	s, err := records.Open(w.Context(), records.Config{URL: w.url, Keys: ring, Numbers: atrest.NewHasher(ring, nil), Clock: w.clock})
 	if err != nil {
 		w.Fatal(err)
 	}

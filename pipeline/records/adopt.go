@@ -93,12 +93,12 @@ func openServer(cfg Config) (*sql.DB, error) {
 	if addr.path != "" {
 		return nil, errors.New("only a database on MySQL or MariaDB can be taken over, and this is an SQLite file")
 	}
-	c, err := mysqlConfig(addr, cfg.TLS)
+	c, err := mysqlConfig(addr)
 	if err != nil {
 		return nil, err
 	}
 	c.ReadTimeout = 0 // a change of a large table takes its time
-	return openMySQL(c, 4, 0)
+	return openMySQL(c, 4, 4)
 }
 
 // FinishAdoption makes the tables that are missing if Run was killed as it made them, in a database
@@ -111,7 +111,7 @@ func FinishAdoption(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(mysqlDialect.coded("make the other tables", upgrade(ctx, db, &mysqlDialect, true)), db.Close())
+	return errors.Join(mysqlDialect.coded("make the other tables", upgrade(ctx, db, &mysqlDialect)), db.Close())
 }
 
 // Close closes the connections.
@@ -161,7 +161,7 @@ func (a *Adoption) Run(ctx context.Context, begin func(name string) error) error
 		{"make the other tables", func() error {
 			unlock() // upgrade takes it
 			unlock = func() {}
-			return upgrade(ctx, a.db, &mysqlDialect, true)
+			return upgrade(ctx, a.db, &mysqlDialect)
 		}},
 	} {
 		if err := begin(f.name); err != nil {

@@ -61,7 +61,7 @@ func newOldWorld(t testing.TB) *oldWorld {
 		t.Fatal(err)
 	}
 	salt := "old-salt"
-	w.cfg = records.Config{URL: address, Keys: keys, Numbers: atrest.NewHasher(ring(t, 1, 1), &salt), Clock: fakeclock.New(t0), AutoRegister: true}
+	w.cfg = records.Config{URL: address, Keys: keys, Numbers: atrest.NewHasher(ring(t, 1, 1), &salt), Clock: fakeclock.New(t0)}
 	return w
 }
 

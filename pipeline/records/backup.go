@@ -156,11 +156,11 @@ func openPlain(cfg Config) (*sql.DB, *dialect, error) {
 		db, err := sql.Open("sqlite", fileURL(a.path, "busy_timeout(5000)"))
 		return db, &sqliteDialect, err
 	}
-	c, err := mysqlConfig(a, cfg.TLS)
+	c, err := mysqlConfig(a)
 	if err != nil {
 		return nil, nil, err
 	}
 	c.ParseTime = false // times stay the texts that they are
-	db, err := openMySQL(c, 1, 0)
+	db, err := openMySQL(c, 1, 1)
 	return db, &mysqlDialect, err
 }

@@ -153,15 +153,6 @@ func TestRevokedAndUnknownClients(t *testing.T) {
 		want(t, r, err, pipeline.StatusDuplicate, pipeline.StatusRefused)
 		r, err = e.s.Deliver(ctx(t), deliveries(messages(0, 2)))
 		want(t, r, err, pipeline.StatusDelivered, pipeline.StatusRefused)
-
-		strict := e.open(func(c *records.Config) { c.AutoRegister = false })
-		other := message(5)
-		other.Client = "nobody"
-		r, err = strict.Register(ctx(t), []records.Message{other, message(0)})
-		want(t, r, err, pipeline.StatusRefused, pipeline.StatusDuplicate)
-		if _, err := e.s.Client(ctx(t), "nobody"); !errors.Is(err, records.ErrNotFound) {
-			t.Errorf("nobody: %v", err)
-		}
 	})
 }
 

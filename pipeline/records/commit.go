@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -136,11 +135,7 @@ func (s *Store) prepareMessage(ctx context.Context, e *entry, m *Message) error 
 	}
 	var err error
 	e.msg = m
-	switch e.sealed, err = s.seal(ctx, m); {
-	case errors.Is(err, errUnknownClient):
-		e.settle(pipeline.StatusRefused, "the client is not registered")
-		return nil
-	case unreadable(err): // which says nothing about other clients' keys
+	if e.sealed, err = s.seal(ctx, m); unreadable(err) { // which says nothing about other clients' keys
 		e.settle(pipeline.StatusUnavailable, "the encryption key of this client cannot be used with the present key files")
 		return nil
 	}
@@ -247,7 +242,6 @@ func (s *Store) spoils(err error) bool { return sealmq.CodeOf(err) == "" && s.d.
 func (s *Store) commitAlone(group []*call) {
 	for _, c := range group {
 		for _, e := range c.entries {
-			s.counters.alone.Add(1)
 			err := s.store([]*entry{e})
 			if err != nil && s.spoils(err) {
 				s.cfg.Log.Error("the database refuses a row", "message_id", e.key.id, "error", s.d.describe(err))
@@ -275,10 +269,7 @@ func (s *Store) store(entries []*entry) error {
 		defer cancel()
 	}
 	var err error
-	for try := range maxTries {
-		if try > 0 {
-			s.counters.retries.Add(1)
-		}
+	for range maxTries {
 		g := &group{s: s, ctx: ctx, now: s.now(), rows: make(map[rowKey]*row)}
 		err = s.transactOnce(ctx, func(tx *sql.Tx) error {
 			g.tx = tx

@@ -31,16 +31,16 @@ const (
 	lockWait = 60
 )
 
-// migrate brings the tables to the newest version. If it may not, it demands that they are.
-func migrate(ctx context.Context, db *sql.DB, d *dialect, may bool) error {
+// migrate brings the tables to the newest version.
+func migrate(ctx context.Context, db *sql.DB, d *dialect) error {
 	if err := checkForeign(ctx, db, d); err != nil {
 		return err
 	}
-	return upgrade(ctx, db, d, may)
+	return upgrade(ctx, db, d)
 }
 
 // upgrade is migrate for tables that are known to be ours.
-func upgrade(ctx context.Context, db *sql.DB, d *dialect, may bool) error {
+func upgrade(ctx context.Context, db *sql.DB, d *dialect) error {
 	dir, err := fs.Sub(migrations, "migrations/"+d.name)
 	if err != nil {
 		return err
@@ -65,8 +65,6 @@ func upgrade(ctx context.Context, db *sql.DB, d *dialect, may bool) error {
 		return err
 	case has > newest:
 		return fmt.Errorf("the database has version %d and this program knows %d: it was written by a newer one", has, newest)
-	case has < newest && !may:
-		return fmt.Errorf("the database has version %d and this program needs %d: allow it to change the tables, or change them beforehand", has, newest)
 	}
 	_, err = p.Up(ctx)
 	return orLost(ctx, err)

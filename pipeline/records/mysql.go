@@ -52,7 +52,7 @@ const (
 
 // mysqlConfig is how every connection is made. The time zone, the strict mode and what connector
 // sets hold whatever the server's own settings are.
-func mysqlConfig(a address, tlsConfig *tls.Config) (*mysql.Config, error) {
+func mysqlConfig(a address) (*mysql.Config, error) {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.DBName = a.user, a.password, a.name
 	c.Net, c.Addr = "tcp", net.JoinHostPort(a.host, a.port)
@@ -78,20 +78,19 @@ func mysqlConfig(a address, tlsConfig *tls.Config) (*mysql.Config, error) {
 		"sql_mode":  "'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
 	}
 	c.Logger = &mysql.NopLogger{} // its errors come back from the calls
-	if tlsConfig == nil && a.tls {
-		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: a.host}
+	if a.tls {
+		c.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: a.host}
 		if a.ca != "" {
 			pem, err := durable.ReadFile(durable.OS(), a.ca, 1<<20)
 			if err != nil {
 				return nil, fmt.Errorf("authority of the database: %w", err)
 			}
-			tlsConfig.RootCAs = x509.NewCertPool()
-			if !tlsConfig.RootCAs.AppendCertsFromPEM(pem) {
+			c.TLS.RootCAs = x509.NewCertPool()
+			if !c.TLS.RootCAs.AppendCertsFromPEM(pem) {
 				return nil, fmt.Errorf("authority of the database: %q has no certificate in PEM", a.ca)
 			}
 		}
 	}
-	c.TLS = tlsConfig
 	return c, nil
 }
 
@@ -112,15 +111,16 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
-// openMySQL makes the pool. It does not connect yet.
-func openMySQL(c *mysql.Config, size, overflow int) (*sql.DB, error) {
+// openMySQL makes a pool of at most so many connections, of which idle ones stay. It does not
+// connect yet.
+func openMySQL(c *mysql.Config, idle, most int) (*sql.DB, error) {
 	inner, err := mysql.NewConnector(c)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
 	db := sql.OpenDB(connector{inner})
-	db.SetMaxOpenConns(size + overflow)
-	db.SetMaxIdleConns(size)
+	db.SetMaxOpenConns(most)
+	db.SetMaxIdleConns(idle)
 	db.SetConnMaxLifetime(time.Hour)
 	return db, nil
 }

@@ -18,9 +18,6 @@ const maxScopes = 20_000
 // clientValidity is how long a client that registers itself is valid.
 const clientValidity = 365 * 24 * time.Hour
 
-// errUnknownClient says that a client has no row and must not get one by itself.
-var errUnknownClient = errors.New("client is not registered")
-
 // scopes keeps the scope keys that were used.
 type scopes struct {
 	s    *Store
@@ -49,7 +46,7 @@ func (c *scopes) forget() {
 }
 
 // forNew is the key for new rows of a client. If the client has no row, it makes one, in a
-// transaction of its own, or returns errUnknownClient.
+// transaction of its own.
 func (c *scopes) forNew(ctx context.Context, client string) (*atrest.Scope, error) {
 	c.mu.Lock()
 	k := c.own[client]
@@ -119,13 +116,8 @@ func (c *scopes) load(ctx context.Context, where string, args ...any) (k *atrest
 // ensureClient makes sure that a client has a row.
 func (s *Store) ensureClient(ctx context.Context, client string) error {
 	found, err := count(ctx, s.read, "SELECT COUNT(*) FROM clients WHERE client_id = ?", client)
-	switch {
-	case err != nil:
+	if err != nil || found > 0 {
 		return s.d.coded("look for the client", err)
-	case found > 0:
-		return nil
-	case !s.cfg.AutoRegister:
-		return errUnknownClient
 	}
 	return s.transact(ctx, "register the client", func(tx *sql.Tx) error {
 		now := s.now()
@@ -167,9 +159,7 @@ func (s *Store) seal(ctx context.Context, m *Message) (c sealed, err error) {
 	}
 	c.hash, c.hashKey = s.numbers().Hash(m.Number)
 	c.body = c.scope.Seal(atrest.Body, m.ID, m.Body)
-	if !s.cfg.OmitNumbers {
-		c.number = c.scope.Seal(atrest.Number, m.ID, m.Number)
-	}
+	c.number = c.scope.Seal(atrest.Number, m.ID, m.Number)
 	if m.Metadata != nil {
 		c.metadata = c.scope.Seal(atrest.Metadata, m.ID, string(m.Metadata))
 	}

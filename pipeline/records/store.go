@@ -3,7 +3,6 @@ package records
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -23,8 +22,6 @@ type Config struct {
 	// URL is sqlite:PATH, or mysql://USER:PASSWORD@HOST:PORT/NAME with the options tls,
 	// ssl_ca and unix_socket. A "+DRIVER" behind mysql is ignored.
 	URL string
-	// TLS is for the connections to MySQL; nil follows the URL.
-	TLS *tls.Config
 	// Keys encrypt numbers and texts. Required.
 	Keys *atrest.Ring
 	// Numbers hashes numbers. Required.
@@ -36,16 +33,8 @@ type Config struct {
 	// first. Without the newest one of an earlier start, messages that were accepted would be lost.
 	// Empty is not checked.
 	SealingKeys []string
-	// OmitNumbers keeps only the hashes of numbers.
-	OmitNumbers bool
-	// AutoRegister makes a row for a client that has none.
-	AutoRegister bool
 	// AuditMessages puts each registration and delivery into the audit log.
 	AuditMessages bool
-	// PoolSize and MaxOverflow bound the connections to MySQL; 0 is 10 and 20.
-	PoolSize, MaxOverflow int
-	// KeepTables refuses to change the tables: a database of an older version is an error.
-	KeepTables bool
 	// Clock is for tests; nil is the system's.
 	Clock clock.Clock
 	// Log may be nil.
@@ -87,18 +76,13 @@ type Store struct {
 }
 
 type counters struct {
-	groups, entries, retries, alone, unreadable atomic.Int64
-	accepted, delivered, failed                 atomic.Int64
+	groups, entries, unreadable, accepted, delivered, failed atomic.Int64
 }
 
 // Counters are what happened since the store was opened.
 type Counters struct {
 	// Groups is the number of transactions of the committer, Entries of entries in them.
 	Groups, Entries int64
-	// Retries is how often one was repeated because another process was faster.
-	Retries int64
-	// Alone is how many entries were tried one by one.
-	Alone int64
 	// Unreadable is how often a stored text could not be decrypted.
 	Unreadable int64
 	// Accepted messages got a row through this store, Delivered and Failed ones came to that
@@ -109,7 +93,7 @@ type Counters struct {
 // Counters returns a snapshot.
 func (s *Store) Counters() Counters {
 	c := &s.counters
-	return Counters{c.groups.Load(), c.entries.Load(), c.retries.Load(), c.alone.Load(), c.unreadable.Load(), c.accepted.Load(), c.delivered.Load(), c.failed.Load()}
+	return Counters{c.groups.Load(), c.entries.Load(), c.unreadable.Load(), c.accepted.Load(), c.delivered.Load(), c.failed.Load()}
 }
 
 // Open opens a database and brings its tables up to date. A server that cannot be reached is
@@ -121,7 +105,6 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	cfg.Clock = cmp.Or(cfg.Clock, clock.System)
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	cfg.PoolSize, cfg.MaxOverflow = cmp.Or(max(0, cfg.PoolSize), 10), cmp.Or(max(0, cfg.MaxOverflow), 20)
 	a, err := parseURL(cfg.URL)
 	if err != nil {
 		return nil, err
@@ -154,12 +137,12 @@ func (s *Store) openPools() (err error) {
 		return err
 	}
 	s.d = &mysqlDialect
-	c, err := mysqlConfig(s.addr, s.cfg.TLS)
+	c, err := mysqlConfig(s.addr)
 	if err != nil {
 		return err
 	}
 	c.Params["wait_timeout"] = strconv.Itoa(int(silentSession / time.Second))
-	if s.write, err = openMySQL(c, s.cfg.PoolSize, s.cfg.MaxOverflow); err == nil {
+	if s.write, err = openMySQL(c, 10, 30); err == nil {
 		s.write.SetConnMaxIdleTime(idleConn)
 	}
 	s.read = s.write
@@ -186,13 +169,13 @@ func (s *Store) setUp(ctx context.Context) error {
 
 func (s *Store) migrate(ctx context.Context) error {
 	if s.d == &sqliteDialect {
-		return migrate(ctx, s.write, s.d, !s.cfg.KeepTables)
+		return migrate(ctx, s.write, s.d)
 	}
 	db, err := openServer(s.cfg)
 	if err != nil {
 		return err
 	}
-	err = migrate(ctx, db, s.d, !s.cfg.KeepTables)
+	err = migrate(ctx, db, s.d)
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
@@ -316,14 +299,9 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) transact(ctx context.Context, doing string, f func(*sql.Tx) error) error {
 	for try := 0; ; try++ {
 		err := s.transactOnce(ctx, f)
-		if err == nil {
-			return nil
+		if err == nil || isRule(err) || s.d.classOf(err) != again || try == maxTries {
+			return s.d.coded(doing, err)
 		}
-		if !isRule(err) && s.d.classOf(err) == again && try < maxTries {
-			s.counters.retries.Add(1)
-			continue
-		}
-		return s.d.coded(doing, err)
 	}
 }
 

@@ -83,7 +83,7 @@ func ring(t testing.TB, current uint16, versions ...uint16) *atrest.Ring {
 // open opens a store; change may change its configuration.
 func (e *env) open(change func(*records.Config)) *records.Store {
 	e.t.Helper()
-	cfg := records.Config{URL: e.url, Keys: e.keys, Numbers: e.hash, AutoRegister: true}
+	cfg := records.Config{URL: e.url, Keys: e.keys, Numbers: e.hash}
 	if e.clock != nil {
 		cfg.Clock = e.clock
 	}
