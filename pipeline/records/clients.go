@@ -91,12 +91,11 @@ func (s *Store) PutClient(ctx context.Context, c Client) error {
 	fingerprint := cmp.Or(c.Fingerprint, unbound+c.Name)
 	args := []any{fingerprint, c.Domain, string(c.Status), s.d.stamp(c.IssuedAt), s.d.stamp(c.ExpiresAt), s.d.when(c.RevokedAt), null(cleanError(c.Reason)), now, c.Name}
 	return s.transact(ctx, "store a client", func(tx *sql.Tx) error {
-		owner := ""
-		err := each(ctx, tx, "SELECT client_id FROM clients WHERE cert_fingerprint = ?", []any{fingerprint}, func(rows *sql.Rows) error { return rows.Scan(&owner) })
+		others, err := count(ctx, tx, "SELECT COUNT(*) FROM clients WHERE cert_fingerprint = ? AND client_id <> ?", fingerprint, c.Name)
 		if err != nil {
 			return err
 		}
-		if owner != "" && owner != c.Name {
+		if others > 0 {
 			return invalid("the certificate belongs to another client")
 		}
 		res, err := tx.ExecContext(ctx, `UPDATE clients SET cert_fingerprint = ?, domain = ?, status = ?, issued_at = ?, expires_at = ?, revoked_at = ?,

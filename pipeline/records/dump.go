@@ -171,8 +171,7 @@ func CheckEmpty(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	var n int
-	err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()").Scan(&n)
+	n, err := count(ctx, db, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()")
 	if err == nil && n > 0 {
 		return ErrNotEmpty
 	}

@@ -42,12 +42,12 @@ func (s *Store) PutMinutes(ctx context.Context, server string, list []Minute) er
 				return err
 			}
 		}
-		var rows int64
-		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM message_minutes").Scan(&rows); err != nil || rows <= maxMinuteRows {
+		rows, err := count(ctx, tx, "SELECT COUNT(*) FROM message_minutes")
+		if err != nil || rows <= maxMinuteRows {
 			return err
 		}
 		now := s.now()
-		_, err := tx.ExecContext(ctx, "DELETE FROM message_minutes WHERE minute < ? OR minute > ?", now.Add(-HistoryFor).Unix()/60, now.Add(maxFuture).Unix()/60)
+		_, err = tx.ExecContext(ctx, "DELETE FROM message_minutes WHERE minute < ? OR minute > ?", now.Add(-HistoryFor).Unix()/60, now.Add(maxFuture).Unix()/60)
 		return err
 	})
 }

@@ -51,17 +51,12 @@ func (s *Store) pruneFailures(ctx context.Context, before time.Time, most int) e
 		if n <= most || err != nil {
 			return err
 		}
-		var emails []any // of those that are not locked first, and of these the oldest
-		err = each(ctx, tx, "SELECT email FROM login_failures ORDER BY locked_until IS NOT NULL, first_at LIMIT ?", []any{n - most + most/10}, func(rows *sql.Rows) error {
-			var email string
-			err := rows.Scan(&email)
-			emails = append(emails, email)
+		// Those that are not locked first, and of these the oldest.
+		emails, err := values[string](ctx, tx, "SELECT email FROM login_failures ORDER BY locked_until IS NOT NULL, first_at LIMIT ?", n-most+most/10)
+		if err != nil {
 			return err
-		})
-		if err == nil {
-			_, err = tx.ExecContext(ctx, "DELETE FROM login_failures WHERE email IN ("+marks(len(emails))+")", emails...)
 		}
-		return err
+		return removeAll(ctx, tx, "DELETE FROM login_failures WHERE email IN ", emails)
 	})
 }
 

@@ -96,12 +96,8 @@ func (s *Store) AddToken(ctx context.Context, t accounts.Token, most int) (id in
 		if n >= most {
 			return accounts.ErrTooMany
 		}
-		res, err := tx.ExecContext(ctx, "INSERT INTO api_tokens (user_id, name, token_hash, scopes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+		id, err = insert(ctx, tx, "INSERT INTO api_tokens (user_id, name, token_hash, scopes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
 			t.User, t.Name, t.Hash, strings.Join(t.Scopes, " "), s.d.stamp(t.CreatedAt), s.d.when(t.ExpiresAt))
-		if err != nil {
-			return err
-		}
-		id, err = res.LastInsertId()
 		return err
 	})
 	return id, err
@@ -121,14 +117,7 @@ func (s *Store) Tokens(ctx context.Context, user int64) ([]accounts.Token, error
 
 // Token implements accounts.Store.
 func (s *Store) Token(ctx context.Context, hash string) (t accounts.Token, u accounts.User, err error) {
-	found := false
-	err = each(ctx, s.read, "SELECT "+tokenColumns+", "+userColumns+" FROM api_tokens t JOIN users u ON u.id = t.user_id WHERE t.token_hash = ?", []any{hash}, func(rows *sql.Rows) error {
-		found = true
-		return rows.Scan(append(tokenFields(&t), userFields(&u)...)...)
-	})
-	if err == nil && !found {
-		err = accounts.ErrNotFound
-	}
+	u, err = userBehind(ctx, s.read, tokenFields(&t), "SELECT "+tokenColumns+", "+userColumns+" FROM api_tokens t JOIN users u ON u.id = t.user_id WHERE t.token_hash = ?", hash)
 	u.TOTPSecret = "" // which is encrypted here, and not needed
 	return t, u, s.d.coded("read an API token", err)
 }

@@ -14,31 +14,18 @@ func (s *Store) AddSession(ctx context.Context, v accounts.Session, passwordHash
 		if _, err := tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE expires_at <= ?", s.d.stamp(v.CreatedAt)); err != nil {
 			return err
 		}
-		var old []any
-		err := each(ctx, tx, "SELECT id FROM user_sessions WHERE user_id = ? ORDER BY last_seen DESC, id DESC LIMIT 1000", []any{v.User}, func(rows *sql.Rows) error {
-			var id int64
-			err := rows.Scan(&id)
-			old = append(old, id)
-			return err
-		})
+		old, err := values[int64](ctx, tx, "SELECT id FROM user_sessions WHERE user_id = ? ORDER BY last_seen DESC, id DESC LIMIT 1000", v.User)
 		if err != nil {
 			return err
 		}
-		if most--; len(old) > most {
-			old = old[most:]
-			if _, err := tx.ExecContext(ctx, "DELETE FROM user_sessions WHERE id IN ("+marks(len(old))+")", old...); err != nil {
-				return err
-			}
+		if err := removeAll(ctx, tx, "DELETE FROM user_sessions WHERE id IN ", old[min(len(old), most-1):]); err != nil {
+			return err
 		}
 		if err := changed(tx.ExecContext(ctx, "UPDATE users SET last_login = ? WHERE id = ? AND password_hash = ?", s.d.stamp(v.CreatedAt), v.User, passwordHash)); err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, `INSERT INTO user_sessions (user_id, kind, token_hash, created_at, last_seen, expires_at, confirmed_until, ip_address, user_agent)
+		id, err = insert(ctx, tx, `INSERT INTO user_sessions (user_id, kind, token_hash, created_at, last_seen, expires_at, confirmed_until, ip_address, user_agent)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, v.User, v.Kind, v.Hash, s.d.stamp(v.CreatedAt), s.d.stamp(v.LastSeen), s.d.stamp(v.ExpiresAt), s.d.when(v.ConfirmedUntil), null(v.Address), null(v.Agent))
-		if err != nil {
-			return err
-		}
-		id, err = res.LastInsertId()
 		return err
 	})
 	return id, err
@@ -61,14 +48,7 @@ func (s *Store) SessionByID(ctx context.Context, id int64) (accounts.Session, ac
 }
 
 func (s *Store) session(ctx context.Context, where string, arg any) (v accounts.Session, u accounts.User, err error) {
-	found := false
-	err = each(ctx, s.read, "SELECT "+sessionColumns+", "+userColumns+" FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE "+where, []any{arg}, func(rows *sql.Rows) error {
-		found = true
-		return rows.Scan(append(sessionFields(&v), userFields(&u)...)...)
-	})
-	if err == nil && !found {
-		err = accounts.ErrNotFound
-	}
+	u, err = userBehind(ctx, s.read, sessionFields(&v), "SELECT "+sessionColumns+", "+userColumns+" FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE "+where, arg)
 	u.TOTPSecret = "" // which is encrypted here, and not needed
 	return v, u, s.d.coded("read a login", err)
 }

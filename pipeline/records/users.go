@@ -59,8 +59,13 @@ func (s *Store) addUser(ctx context.Context, tx *sql.Tx, u accounts.User) (id in
 		return 0, err
 	}
 	now := s.d.stamp(s.now())
-	res, err := tx.ExecContext(ctx, `INSERT INTO users (email, name, password_hash, role, client_id, is_active, must_change_password, password_by_admin, created_at, updated_at)
+	return insert(ctx, tx, `INSERT INTO users (email, name, password_hash, role, client_id, is_active, must_change_password, password_by_admin, created_at, updated_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, u.Email, u.Name, u.PasswordHash, string(u.Role), null(u.ClientID), u.Active, u.MustChange, u.PasswordByAdmin, now, now)
+}
+
+// insert stores a row and returns its id.
+func insert(ctx context.Context, tx *sql.Tx, query string, args ...any) (id int64, err error) {
+	res, err := tx.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -140,16 +145,20 @@ func (s *Store) UserByEmail(ctx context.Context, email string) (accounts.User, e
 }
 
 func (s *Store) userBy(ctx context.Context, r runner, where string, args ...any) (u accounts.User, err error) {
-	found := false
-	err = each(ctx, r, "SELECT "+userColumns+" FROM users u WHERE "+where, args, func(rows *sql.Rows) error {
-		found = true
-		return rows.Scan(userFields(&u)...)
-	})
-	if err == nil && !found {
-		err = accounts.ErrNotFound
-	}
+	u, err = userBehind(ctx, r, nil, "SELECT "+userColumns+" FROM users u WHERE "+where, args...)
 	u.TOTPSecret = s.openTOTP(u.ID, u.TOTPSecret)
 	return u, err
+}
+
+// userBehind reads a row that ends with userColumns, with what comes before them, or returns
+// ErrNotFound of accounts.
+func userBehind(ctx context.Context, r runner, before []any, query string, args ...any) (u accounts.User, err error) {
+	err = accounts.ErrNotFound
+	errRead := each(ctx, r, query, args, func(rows *sql.Rows) error {
+		err = nil
+		return rows.Scan(append(before, userFields(&u)...)...)
+	})
+	return u, cmp.Or(errRead, err)
 }
 
 // openTOTP decrypts the secret of a second factor. With one that cannot be read no code is right.

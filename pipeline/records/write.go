@@ -97,6 +97,14 @@ func lists[T any](values []T, use func(marks string, piece []any, n int) error) 
 	return nil
 }
 
+// removeAll runs a statement that ends with a list.
+func removeAll[T any](ctx context.Context, tx *sql.Tx, query string, keys []T) error {
+	return lists(keys, func(marks string, piece []any, _ int) error {
+		_, err := tx.ExecContext(ctx, query+marks, piece...)
+		return err
+	})
+}
+
 // loadClients reads the states of the clients for whom rows may be made.
 func (g *group) loadClients(entries []*entry) error {
 	g.revoked = make(map[string]bool)
