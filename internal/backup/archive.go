@@ -54,16 +54,6 @@ type File struct {
 	SHA256 string
 }
 
-// Component finds a component.
-func (m *Manifest) Component(name string) (c Component, ok bool) {
-	for _, c := range m.Components {
-		if c.Name == name {
-			return c, true
-		}
-	}
-	return c, false
-}
-
 // archive is a backup that is written.
 type archive struct {
 	zip      *zip.Writer

@@ -422,10 +422,8 @@ func (m *Manager) Keys() (at time.Time, configured bool) {
 
 // Settings are the folder, the schedule, and how long backups are kept.
 func (m *Manager) Settings() (folder string, s Schedule, keep time.Duration) {
-	if abs, err := filepath.Abs(m.cfg.Folder); err == nil {
-		return abs, m.cfg.Schedule, m.cfg.Keep
-	}
-	return m.cfg.Folder, m.cfg.Schedule, m.cfg.Keep
+	abs, _ := filepath.Abs(m.cfg.Folder)
+	return cmp.Or(abs, m.cfg.Folder), m.cfg.Schedule, m.cfg.Keep
 }
 
 // LastGood is when the last good backup was made; zero if there is none.

@@ -116,11 +116,7 @@ func (v *View) Queues(ctx context.Context, f Filter) (List[Queue], error) {
 
 // Exchanges lists exchanges by name.
 func (v *View) Exchanges(ctx context.Context, search string, p Page) (List[sealmq.ExchangeInfo], error) {
-	var list []sealmq.ExchangeInfo
-	err := v.ask(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {
-		list, err = m.Exchanges(ctx)
-		return err
-	})
+	list, err := answer(ctx, v.ask, func(ctx context.Context, m sealmq.Manager) ([]sealmq.ExchangeInfo, error) { return m.Exchanges(ctx) })
 	if err != nil {
 		return List[sealmq.ExchangeInfo]{}, err
 	}

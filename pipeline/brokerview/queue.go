@@ -95,9 +95,8 @@ func (v *View) Keys(ctx context.Context, prefix, cursor string, n int) (list []s
 			return nil, "", err
 		}
 	}
-	err = v.ask(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {
-		list, err = m.Keys(ctx, from.Name, n+1)
-		return err
+	list, err = answer(ctx, v.ask, func(ctx context.Context, m sealmq.Manager) ([]sealmq.KeyInfo, error) {
+		return m.Keys(ctx, from.Name, n+1)
 	})
 	clients := 0
 	for i := range list {
@@ -121,9 +120,8 @@ func (v *View) Peek(ctx context.Context, queue, cursor string, n int) (list []se
 	if err != nil {
 		return nil, "", err
 	}
-	err = v.ask(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {
-		list, err = m.Peek(ctx, queue, from, n)
-		return err
+	list, err = answer(ctx, v.ask, func(ctx context.Context, m sealmq.Manager) ([]sealmq.PeekedMessage, error) {
+		return m.Peek(ctx, queue, from, n)
 	})
 	for i := range list {
 		list[i].Body, list[i].BodyBytes = nil, nil
@@ -175,21 +173,13 @@ func (v *View) Pause(ctx context.Context, name string, paused bool) error {
 // Purge removes the waiting messages of a queue for good.
 func (v *View) Purge(ctx context.Context, name string) (removed int, err error) {
 	defer v.renew(ctx, name)
-	err = v.act(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {
-		removed, err = m.PurgeQueue(ctx, name)
-		return err
-	})
-	return removed, err
+	return answer(ctx, v.act, func(ctx context.Context, m sealmq.Manager) (int, error) { return m.PurgeQueue(ctx, name) })
 }
 
 // Delete removes a queue with its messages and bindings.
 func (v *View) Delete(ctx context.Context, name string) (removed int, err error) {
 	defer v.renew(ctx, name)
-	err = v.act(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {
-		removed, err = m.DeleteQueue(ctx, name)
-		return err
-	})
-	return removed, err
+	return answer(ctx, v.act, func(ctx context.Context, m sealmq.Manager) (int, error) { return m.DeleteQueue(ctx, name) })
 }
 
 // Disconnect closes a connection and returns what it was. Code BadArgument if there is none with this id.

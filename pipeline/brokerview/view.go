@@ -230,11 +230,7 @@ func (s *sample) connection(id uint64) *Connection {
 
 // renew puts a queue as it is now into the samples, so that the caller sees its own change.
 func (v *View) renew(ctx context.Context, name string) {
-	var info sealmq.QueueInfo
-	err := v.ask(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {
-		info, err = m.Queue(ctx, name)
-		return err
-	})
+	info, err := answer(ctx, v.ask, func(ctx context.Context, m sealmq.Manager) (sealmq.QueueInfo, error) { return m.Queue(ctx, name) })
 	gone := errors.Is(err, sealmq.ErrNoQueue)
 	if err != nil && !gone {
 		return // the next sample has it
@@ -277,6 +273,16 @@ func (v *View) ask(ctx context.Context, call func(context.Context, sealmq.Manage
 // act calls the broker for a change.
 func (v *View) act(ctx context.Context, call func(context.Context, sealmq.Manager) error) error {
 	return v.call(ctx, "the connection to the broker was lost, and it is not known whether this was done; look before you repeat it", call)
+}
+
+// answer is what a call through ask or act returns.
+func answer[T any](ctx context.Context, through func(context.Context, func(context.Context, sealmq.Manager) error) error,
+	call func(context.Context, sealmq.Manager) (T, error)) (value T, err error) {
+	err = through(ctx, func(ctx context.Context, m sealmq.Manager) (err error) {
+		value, err = call(ctx, m)
+		return err
+	})
+	return value, err
 }
 
 // call gives an error that the broker did not answer a code, and words if it came while the call

@@ -15,24 +15,23 @@ const numberInfo = "sealmq/records/number/v1"
 // Hasher turns a number into a value that can be searched for, and from which the number
 // cannot be found without the key. It may be used by several goroutines.
 type Hasher struct {
-	ring    *Ring
-	current uint16
-	keys    map[uint16][]byte
-	order   []uint16 // in which to search: the current key, then the others, newest first
-	salt    *string
+	ring  *Ring
+	keys  map[uint16][]byte
+	order []uint16 // in which to search: the current key, then the others, newest first
+	salt  *string
 }
 
 // NewHasher makes a hasher from the ring of its own key files. If oldSalt is not nil, numbers
 // that the earlier implementation hashed with that salt are found too.
 func NewHasher(r *Ring, oldSalt *string) *Hasher {
-	h := &Hasher{ring: r, current: r.current, keys: make(map[uint16][]byte), salt: oldSalt}
+	h := &Hasher{ring: r, keys: make(map[uint16][]byte), salt: oldSalt}
 	for version, k := range r.keys {
 		h.keys[version] = k.derive(nil, numberInfo)
 	}
 	h.order = r.Versions()
 	slices.Reverse(h.order)
-	h.order = slices.DeleteFunc(h.order, func(v uint16) bool { return v == h.current })
-	h.order = slices.Insert(h.order, 0, h.current)
+	h.order = slices.DeleteFunc(h.order, func(v uint16) bool { return v == r.current })
+	h.order = slices.Insert(h.order, 0, r.current)
 	return h
 }
 
@@ -43,7 +42,7 @@ func (h *Hasher) Equal(other *Hasher) bool {
 }
 
 // Current is the id of the key for new rows.
-func (h *Hasher) Current() uint16 { return h.current }
+func (h *Hasher) Current() uint16 { return h.ring.current }
 
 // Versions are the ids that have a key, ascending.
 func (h *Hasher) Versions() []uint16 { return h.ring.Versions() }
@@ -53,8 +52,8 @@ func (h *Hasher) Fingerprint(key uint16) string { return h.ring.Fingerprint(key)
 
 // Hash hashes a number for a new row: 64 hexadecimal digits, and the id of the key.
 func (h *Hasher) Hash(number string) (hash string, key uint16) {
-	hash, _ = h.HashWith(h.current, number)
-	return hash, h.current
+	hash, _ = h.HashWith(h.ring.current, number)
+	return hash, h.ring.current
 }
 
 // HashWith hashes a number with the key of an id, which may not be there.

@@ -22,11 +22,9 @@ const MaxKeys = 64
 type Files struct {
 	// FS is the file system; nil is the operating system's.
 	FS durable.FS
-	// Paths are the files by version. Versions are 1 or higher.
+	// Paths are the files by version. Versions are 1 or higher; the highest one is for new rows.
 	Paths map[uint16]string
-	// Current is the version for new rows; 0 is the highest.
-	Current uint16
-	// Create makes the current version's file if it is missing. It is for the product's own
+	// Create makes that version's file if it is missing. It is for the product's own
 	// data folder. It must not be set once there are rows under that version: a new key
 	// cannot read them.
 	Create bool
@@ -87,13 +85,13 @@ func Load(f Files) (*Ring, error) {
 		return nil, errors.New("no key file is configured")
 	}
 	versions := slices.Sorted(maps.Keys(f.Paths))
-	f.Current = cmp.Or(f.Current, versions[len(versions)-1])
+	current := versions[len(versions)-1]
 	keys := make(map[uint16]Key)
 	for _, version := range versions {
 		path := f.Paths[version]
 		k, err := load(f.FS, path)
 		if errors.Is(err, fs.ErrNotExist) {
-			if !f.Create || version != f.Current {
+			if !f.Create || version != current {
 				return nil, &MissingKeyError{Path: path, Version: version}
 			}
 			k, err = create(f.FS, path)
@@ -108,7 +106,7 @@ func Load(f Files) (*Ring, error) {
 		}
 		keys[version] = k
 	}
-	return NewRing(f.Current, keys)
+	return NewRing(current, keys)
 }
 
 func load(fs durable.FS, path string) (Key, error) {

@@ -30,8 +30,8 @@ func (h *Hasher) Token(number string, until time.Time) string {
 		}
 		plain = append(plain, b...)
 	}
-	id := binary.BigEndian.AppendUint16(nil, h.current)
-	return base64.RawURLEncoding.EncodeToString(append(id, h.tokens(h.current).Seal(nil, nil, plain, id)...))
+	id := binary.BigEndian.AppendUint16(nil, h.ring.current)
+	return base64.RawURLEncoding.EncodeToString(append(id, h.tokens(h.ring.current).Seal(nil, nil, plain, id)...))
 }
 
 // Hashes are what a token stands for: hashes as Candidates returns them.
