@@ -117,22 +117,18 @@ const maxEmail = 254
 func normalEmail(email string) string {
 	email = strings.ToLower(strings.TrimSpace(email))
 	local, domain, ok := strings.Cut(email, "@")
-	if !ok || len(email) > maxEmail || local == "" || len(local) > 64 || strings.Contains(email, "..") || strings.HasPrefix(local, ".") || strings.HasSuffix(local, ".") {
+	odd := func(text, signs string) bool {
+		return strings.ContainsFunc(text, func(c rune) bool {
+			return (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune(signs, c)
+		})
+	}
+	if !ok || len(email) > maxEmail || local == "" || len(local) > 64 || strings.Contains(email, "..") || strings.HasPrefix(local, ".") || strings.HasSuffix(local, ".") ||
+		odd(local, "!#$%&'*+-/=?^_`{|}~.") {
 		return ""
 	}
-	for _, c := range local {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-/=?^_`{|}~.", c) {
-			return ""
-		}
-	}
 	for label := range strings.SplitSeq(domain, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || odd(label, "-") {
 			return ""
-		}
-		for _, c := range label {
-			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
-				return ""
-			}
 		}
 	}
 	return email

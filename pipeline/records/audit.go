@@ -58,12 +58,7 @@ func (e *AuditEvent) check(now time.Time) reason {
 }
 
 func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
 // AddAudit stores events, all or none.

@@ -98,12 +98,7 @@ func plainText(data []byte) ([]byte, error) {
 // isText reports whether there is nothing but printable ASCII and white space. A random key
 // of 32 bytes is text once in 10^13.
 func isText(data []byte) bool {
-	for _, c := range data {
-		if (c < ' ' || c > '~') && c != '\t' && c != '\r' && c != '\n' {
-			return false
-		}
-	}
-	return true
+	return !bytes.ContainsFunc(data, func(c rune) bool { return (c < ' ' || c > '~') && c != '\t' && c != '\r' && c != '\n' })
 }
 
 // file is the content of a key file, the form that other programs read too.

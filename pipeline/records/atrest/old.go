@@ -1,6 +1,7 @@
 package atrest
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
@@ -85,14 +86,10 @@ func openFernet(k Key, text string) ([]byte, error) {
 		return nil, ErrUnreadable
 	}
 	cipher.NewCBCDecrypter(block, signed[9:head]).CryptBlocks(plain, plain)
-	pad := int(plain[len(plain)-1])
-	if pad == 0 || pad > aes.BlockSize {
+	last := plain[len(plain)-1:]
+	pad := int(last[0])
+	if pad == 0 || pad > aes.BlockSize || bytes.Count(plain[len(plain)-pad:], last) != pad {
 		return nil, ErrUnreadable
-	}
-	for _, c := range plain[len(plain)-pad:] {
-		if int(c) != pad {
-			return nil, ErrUnreadable
-		}
 	}
 	return plain[:len(plain)-pad], nil
 }
