@@ -32,6 +32,7 @@ func (h *harness) session() *consumer {
 	return c
 }
 
+// poke leaves word in a channel with room for one. Word that is there already is enough.
 func poke(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -81,6 +81,7 @@ func (d *Disk) append(e event) {
 
 func (d *Disk) isOff() bool { return isClosed(d.off) }
 
+// isClosed is for channels that nothing is sent on.
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
