@@ -136,6 +136,7 @@ var places = []place{
 	{"cmd/sealmq", program, "*", "", "the only place that knows everything"},
 	{"cmd/sealmq/internal/bench", program, "sealmq client internal/clock internal/durable HdrHistogram/hdrhistogram-go x/sync x/sys", "", "load comes over the wire, like everybody's"},
 	{"cmd/sealmq/internal/demo", program, "sealmq api/mainapi api/proxyapi ca client internal/brokerproc internal/clock mtls pipeline seal x/sync", "", "the demonstration shows the product as it is"},
+	{"cmd/sealmq/internal/envfile", program, "", offline, "reads a text; what its names mean is the configuration's business"},
 	{"cmd/sealmq/internal/jsonl", program, "sealmq internal/durable", offline, "an output file knows lines, and nothing of how messages come"},
 	{"cmd/sealmq/internal/receiver", program, "cmd/sealmq/internal/jsonl internal/clock receive", "", "what the command does around a receiver"},
 	{"cmd/sealmq/internal/sender", program, "sealmq internal/clock send HdrHistogram/hdrhistogram-go", "", "what the command does around a sender"},

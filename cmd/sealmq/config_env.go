@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/envfile"
 )
 
 // envPrefix begins the names of settings in the environment.
@@ -35,13 +36,16 @@ func readEnvironment() (environment, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !isFolder(envFile) {
 		return nil, err
 	}
-	lines, err := parseEnv(envFile, b)
+	if len(b) > maxConfigBytes {
+		return nil, fmt.Errorf("%s: larger than %v", envFile, Size(maxConfigBytes))
+	}
+	lines, err := envfile.Parse(envFile, b)
 	if err != nil {
 		return nil, err
 	}
 	for _, l := range lines {
-		if l.value != "" {
-			env[l.name] = variable{l.value, l.at + ": " + l.name}
+		if l.Value != "" {
+			env[l.Name] = variable{l.Value, l.At + ": " + l.Name}
 		}
 	}
 	for _, kv := range os.Environ() {
@@ -127,71 +131,6 @@ func envName(key string) string {
 	}
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
-
-// envLine is a line NAME=VALUE of a file such as .env.
-type envLine struct {
-	at          string // FILE:LINE
-	name, value string
-}
-
-var envLineForm = regexp.MustCompile(`^(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*(.*)$`)
-
-// parseEnv reads a file such as .env. A value can stand in quotes, and in them go over several
-// lines; a blank and # begin a comment behind it. Nothing in it is replaced, above all no $,
-// which passwords contain; that is why no library reads it.
-func parseEnv(file string, b []byte) (list []envLine, err error) {
-	if len(b) > maxConfigBytes {
-		return nil, fmt.Errorf("%s: larger than %v", file, Size(maxConfigBytes))
-	}
-	text := strings.ReplaceAll(string(bytes.TrimPrefix(b, []byte("\ufeff"))), "\r\n", "\n")
-	for n := 1; text != ""; n++ {
-		at := fmt.Sprintf("%s:%d", file, n)
-		line, rest, _ := strings.Cut(text, "\n")
-		text = rest
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		m := envLineForm.FindStringSubmatch(line)
-		if m == nil {
-			return nil, withHint(fmt.Errorf("%s: is not NAME=VALUE", at), "correct the line, or put # before it")
-		}
-		name, value := m[1], m[2]
-		switch {
-		case value != "" && (value[0] == '"' || value[0] == '\''):
-			quoted, after, ok := cutQuoted(value[0], value[1:]+"\n"+text)
-			if !ok {
-				return nil, withHint(fmt.Errorf("%s: %s has no closing quotation mark", at, name), "close it, or remove the one at the beginning")
-			}
-			n += strings.Count(quoted, "\n")
-			_, text, _ = strings.Cut(after, "\n")
-			if value[0] == '"' {
-				quoted = escapes.Replace(quoted)
-			}
-			value = quoted
-		default:
-			value, _, _ = strings.Cut(" "+strings.ReplaceAll(value, "\t#", " #"), " #")
-			value = strings.TrimSpace(value)
-		}
-		list = append(list, envLine{at, name, value})
-	}
-	return list, nil
-}
-
-// cutQuoted cuts a text behind its closing quotation mark.
-func cutQuoted(mark byte, s string) (value, rest string, ok bool) {
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == mark:
-			return s[:i], s[i+1:], true
-		case s[i] == '\\' && mark == '"':
-			i++
-		}
-	}
-	return "", "", false
-}
-
-var escapes = strings.NewReplacer(`\n`, "\n", `\"`, `"`, `\\`, `\`)
 
 // warnOfReaders says so if other users can read a file with a password in it.
 func warnOfReaders(cmd *cobra.Command, s settings) {

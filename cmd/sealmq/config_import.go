@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	yamlv3 "go.yaml.in/yaml/v3"
 
+	"github.com/sealmq/sealmq/cmd/sealmq/internal/envfile"
 	"github.com/sealmq/sealmq/internal/durable"
 )
 
@@ -73,13 +74,13 @@ func (im *importer) read(file string) error {
 	}
 	switch ext := filepath.Ext(file); ext {
 	case ".env":
-		lines, err := parseEnv(file, b)
+		lines, err := envfile.Parse(file, b)
 		if err != nil {
 			return err
 		}
 		for _, l := range lines {
-			im.env[l.name] = l.value
-			im.take(file, l.at, l.name, l.value, func(n documentName) bool { return n.env == l.name })
+			im.env[l.Name] = l.Value
+			im.take(file, l.At, l.Name, l.Value, func(n documentName) bool { return n.env == l.Name })
 		}
 	case ".yaml", ".yml":
 		var doc yamlv3.Node
