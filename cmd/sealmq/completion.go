@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/client"
@@ -31,22 +32,29 @@ func completeAll(root *cobra.Command) {
 		"sealed":   values(sealedDefault),
 		"key-type": values(string(ca.ECDSA), string(ca.RSA)),
 	}
-	for _, c := range root.Commands() {
-		completeAll(c)
-	}
-	for name, f := range flags {
-		if root.LocalNonPersistentFlags().Lookup(name) != nil {
-			_ = root.RegisterFlagCompletionFunc(name, f)
+	var complete func(*cobra.Command)
+	complete = func(cmd *cobra.Command) {
+		for _, c := range cmd.Commands() {
+			complete(c)
 		}
-	}
-	if root.Runnable() && root.ValidArgsFunction == nil && len(root.ValidArgs) == 0 {
-		root.ValidArgsFunction = func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-			if kind := argumentKind(cmd.Use, len(args)); kind == queueName || kind == exchangeName {
-				return brokerNames(kind)(cmd, args, word)
+		cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+			if f := flags[flag.Name]; f != nil {
+				_ = cmd.RegisterFlagCompletionFunc(flag.Name, f)
 			}
-			return nil, cobra.ShellCompDirectiveDefault
+		})
+		if cmd.Runnable() && cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 {
+			cmd.ValidArgsFunction = completeArgument
 		}
 	}
+	complete(root)
+}
+
+// completeArgument gives the names of queues and exchanges where a command's Use line asks for one.
+func completeArgument(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if kind := argumentKind(cmd.Use, len(args)); kind == queueName || kind == exchangeName {
+		return brokerNames(kind)(cmd, args, word)
+	}
+	return nil, cobra.ShellCompDirectiveDefault
 }
 
 // certificateNames are the identities, and the certificates with a key in the data folder.
