@@ -45,6 +45,9 @@ type variant struct {
 // TestBrokenVariantsAreCaught first requires that the suites pass on the unchanged product: a
 // test that always fails notices nothing.
 func TestBrokenVariantsAreCaught(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds the product once more for each variant")
+	}
 	b := newBench(t)
 	tried := map[suite]bool{}
 	for _, v := range variants {
