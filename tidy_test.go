@@ -144,6 +144,7 @@ var places = []place{
 	{"engine/enginetest", tests, "*", "", "every engine passes it"},
 	{"pipeline/queuetest", tests, "*", "", "every queue of the pipeline passes it"},
 	{"portal/browser", tests, "", "", "a browser before the real program"},
+	{"internal/testing/program", tests, "", "", "it builds the real program"},
 	{"internal/testing/pipelineproc", tests, "ca internal/brokerproc internal/testing/server mtls", "", "it runs the real program"},
 	{"internal/testing/crash", tests, "*", "", "it kills the real program"},
 	{"internal/testing/fakebroker", tests, "*", "", "a broker that says what a test wants"},

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/internal/testing/redis"
 	"github.com/sealmq/sealmq/mtls"
 	"github.com/sealmq/sealmq/pipeline"
@@ -75,7 +76,7 @@ func TestAcceptanceRun(t *testing.T) {
 	}
 	t.Parallel() // it mostly waits
 	for _, name := range []string{"bash", "curl", "openssl", "prometheus", "redis-cli"} {
-		program(t, name, "")
+		tool(t, name, "")
 	}
 	t.Run("default", func(t *testing.T) {
 		a := newAcceptance(t)
@@ -153,7 +154,7 @@ func (a *acceptance) here(text string) string {
 func (a *acceptance) try(script string) (string, error) {
 	shell := exec.CommandContext(a.Context(), "bash", "-ec", a.here(script))
 	shell.Dir = a.dir
-	shell.Env = append(append(os.Environ(), "PATH="+filepath.Dir(builtBinary(a))+string(os.PathListSeparator)+os.Getenv("PATH")), a.Env()...)
+	shell.Env = append(append(os.Environ(), "PATH="+filepath.Dir(program.Path(a))+string(os.PathListSeparator)+os.Getenv("PATH")), a.Env()...)
 	var out, errs bytes.Buffer
 	shell.Stdout, shell.Stderr = &out, &errs
 	if err := shell.Run(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -26,7 +27,7 @@ func TestBackupKilled(t *testing.T) {
 	}
 	start := func() (*brokerproc.Process, *mainapi.ClientWithResponses) {
 		t.Helper()
-		node, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: builtBinary(t), Data: data, Roles: []string{"broker", "main"}, Log: t.Output(),
+		node, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: program.Path(t), Data: data, Roles: []string{"broker", "main"}, Log: t.Output(),
 			Env: []string{"SEALMQ_BACKUP_FOLDER=" + folder, "SEALMQ_BACKUP_PASSPHRASE_FILE=" + passphrase}})
 		if err != nil {
 			t.Fatal(err)

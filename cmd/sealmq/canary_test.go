@@ -21,6 +21,7 @@ import (
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/brokerproc"
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -75,7 +76,7 @@ func newCanaries(t *testing.T, env []string) *canaries {
 		}
 	}
 	var err error
-	c.node, err = brokerproc.Start(t.Context(), brokerproc.Config{Exe: builtBinary(t), Data: c.data, Roles: roles, Log: c.log,
+	c.node, err = brokerproc.Start(t.Context(), brokerproc.Config{Exe: program.Path(t), Data: c.data, Roles: roles, Log: c.log,
 		Env: append(env, "SEALMQ_LOG_LEVEL=debug")})
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +88,7 @@ func newCanaries(t *testing.T, env []string) *canaries {
 // sealmq runs a command, whose output is searched too.
 func (c *canaries) sealmq(args ...string) (ok bool) {
 	c.Helper()
-	cmd := exec.CommandContext(c.Context(), builtBinary(c), append(args, "--data", c.data)...)
+	cmd := exec.CommandContext(c.Context(), program.Path(c), append(args, "--data", c.data)...)
 	out, err := cmd.CombinedOutput()
 	c.seen[fmt.Sprintf("output %d of sealmq %s", len(c.seen), strings.Join(args, " "))] = out
 	return err == nil

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/internal/testing/redis"
 )
 
@@ -66,7 +67,7 @@ func TestMySQLPage(t *testing.T) {
 		t.Skip("it needs a shell and a database server")
 	}
 	t.Parallel()
-	program(t, "mariadb", "")
+	tool(t, "mariadb", "")
 	server := mariadb.Require(t, mariadb.Start)
 	t.Cleanup(func() { server.Close() })
 	text, _, err := server.Database()
@@ -87,7 +88,7 @@ func TestMigrationPage(t *testing.T) {
 		t.Skip("it needs a shell and a database server")
 	}
 	for _, name := range []string{"openssl", "mariadb-dump", "mariadb"} {
-		program(t, name, "")
+		tool(t, name, "")
 	}
 	server := mariadb.Require(t, mariadb.Start)
 	t.Cleanup(func() { server.Close() })
@@ -211,7 +212,7 @@ func TestAdoptionKilled(t *testing.T) {
 
 	w, db := prepare()
 	kill := func(at func(lines int) bool) (ended bool) {
-		cmd := exec.CommandContext(t.Context(), builtBinary(t), adopt...)
+		cmd := exec.CommandContext(t.Context(), program.Path(t), adopt...)
 		cmd.Env = append(os.Environ(), w.Env()...)
 		out, err := cmd.StderrPipe()
 		if err != nil {

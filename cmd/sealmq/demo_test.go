@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/sealmq/sealmq/internal/testing/program"
 )
 
 func TestDemoCommandsCanBePasted(t *testing.T) {
@@ -17,7 +19,7 @@ func TestDemoCommandsCanBePasted(t *testing.T) {
 	t.Parallel()
 	// A folder with a space and a quote, as people have them.
 	dir := filepath.Join(t.TempDir(), "it's a folder")
-	demo := exec.Command(builtBinary(t), "demo", "--messages", "100", "--dir", dir)
+	demo := exec.Command(program.Path(t), "demo", "--messages", "100", "--dir", dir)
 	demo.Stderr = os.Stderr
 	out, err := demo.StdoutPipe()
 	if err != nil {

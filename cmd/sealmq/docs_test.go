@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealmq/sealmq/internal/testing/program"
 )
 
 // pages are the README and all pages below docs, by their paths in the repository.
@@ -99,7 +101,7 @@ func TestCommandsOfThePages(t *testing.T) {
 			t.Parallel()
 			for _, needed := range []string{"curl", "node", "openssl", "python3", "socat", "redis-server"} {
 				if strings.Contains(script, needed+" ") {
-					program(t, needed, "")
+					tool(t, needed, "")
 				}
 			}
 			out, err := paste(t, "set -exo pipefail\n"+endJobs+script)
@@ -140,7 +142,7 @@ func paste(t *testing.T, commands string) (output []byte, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := append(os.Environ(), "PATH="+filepath.Dir(builtBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"), "SOURCE="+source,
+	env := append(os.Environ(), "PATH="+filepath.Dir(program.Path(t))+string(os.PathListSeparator)+os.Getenv("PATH"), "SOURCE="+source,
 		"XDG_CONFIG_HOME="+t.TempDir(), "SEALMQ_METRICS_ADDR=off", "SEALMQ_WORKER_ADDR=off")
 	// The usual ports may be taken on the machine of a test.
 	ports := []string{":5671", portOf(freeAddr(t)), ":5670", portOf(freeAddr(t)), "6390", portOf(freeAddr(t))[1:]}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -31,7 +32,7 @@ func TestEnrolledMachineIsCutOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		if time.Now().After(certs[0].NotAfter) { // the machine was too busy
-			allow := exec.CommandContext(t.Context(), builtBinary(w), "cert", "allow-renewal", "acme-01", "--main-url", w.URL(pipelineproc.Main))
+			allow := exec.CommandContext(t.Context(), program.Path(w), "cert", "allow-renewal", "acme-01", "--main-url", w.URL(pipelineproc.Main))
 			allow.Env = append(os.Environ(), w.Env()...)
 			_ = allow.Run()
 		}
@@ -40,7 +41,7 @@ func TestEnrolledMachineIsCutOff(t *testing.T) {
 	seen := map[string]bool{serial(): true}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	watch := exec.CommandContext(ctx, builtBinary(w), "cert", "renew", "acme-01", "--watch", "--out", out)
+	watch := exec.CommandContext(ctx, program.Path(w), "cert", "renew", "acme-01", "--watch", "--out", out)
 	watch.Env = append(os.Environ(), w.Env()...)
 	if err := watch.Start(); err != nil {
 		t.Fatal(err)
@@ -79,7 +80,7 @@ func TestEnrolledMachineIsCutOff(t *testing.T) {
 		return isRevoked(pipelineproc.Proxy) && isRevoked(pipelineproc.Main) && dial() != nil
 	})
 	t.Logf("refused after %v", time.Since(began))
-	renew := exec.CommandContext(t.Context(), builtBinary(w), "cert", "renew", "acme-01", "--out", out)
+	renew := exec.CommandContext(t.Context(), program.Path(w), "cert", "renew", "acme-01", "--out", out)
 	renew.Env = append(os.Environ(), w.Env()...)
 	if said, err := renew.CombinedOutput(); err == nil || !strings.Contains(string(said), "revoked") && !strings.Contains(string(said), "expired") {
 		t.Errorf("%v %s", err, said)

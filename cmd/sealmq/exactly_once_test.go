@@ -18,6 +18,7 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/internal/testing/server"
 )
 
@@ -104,7 +105,7 @@ type harness struct {
 }
 
 func newHarness(t *testing.T) *harness {
-	h := &harness{t: t, exe: builtBinary(t), dir: t.TempDir()}
+	h := &harness{t: t, exe: program.Path(t), dir: t.TempDir()}
 	port, err := server.Port() // the broker's also while it is dead
 	if err != nil {
 		t.Fatal(err)

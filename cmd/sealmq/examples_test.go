@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/internal/testing/server"
 )
 
@@ -32,7 +33,7 @@ func TestExamplesSubmit(t *testing.T) {
 	}
 	t.Parallel()
 	python, curl := "", ""
-	t.Run("needs", func(t *testing.T) { python, curl = program(t, "python3", ""), program(t, "curl", "") })
+	t.Run("needs", func(t *testing.T) { python, curl = tool(t, "python3", ""), tool(t, "curl", "") })
 	if python == "" || curl == "" {
 		t.Skip("python3 and curl are needed")
 	}
@@ -108,7 +109,7 @@ func TestExamplesOfClients(t *testing.T) {
 			if !strings.Contains(string(page), "\n"+string(source)+"```\n") {
 				t.Errorf("docs/clients.md does not show %s as it is", e.file)
 			}
-			program(t, e.interpreter, "")
+			tool(t, e.interpreter, "")
 			client := e.interpreter + " " + example(t, e.file) + " sealmq-identities/"
 			out, err := paste(t, "set -eo pipefail\n"+endJobs+`sealmq serve broker > node.log 2>&1 &
 sleep 1
@@ -147,7 +148,7 @@ func TestExamplesOfCertificates(t *testing.T) {
 	run := func(script string, args ...string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), "sh", append([]string{example(t, "certificates", script+".sh")}, args...)...)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(builtBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(program.Path(t))+string(os.PathListSeparator)+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
@@ -216,9 +217,9 @@ func TestBatchFilesCallTheSame(t *testing.T) {
 	}
 }
 
-// program is the path of a program that is not ours. Without it the test is skipped, and
+// tool is the path of a program that is not ours. Without it the test is skipped, and
 // fails where continuous integration promises to have it.
-func program(t *testing.T, name, variable string) string {
+func tool(t *testing.T, name, variable string) string {
 	t.Helper()
 	if path := os.Getenv(variable); variable != "" && path != "" {
 		return path

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/receive"
 	"github.com/sealmq/sealmq/seal"
 	"github.com/sealmq/sealmq/seal/ciphermq"
@@ -136,7 +137,7 @@ func TestOldDataFoldersOpen(t *testing.T) {
 	if err := json.Unmarshal(data, &want); err != nil {
 		t.Fatal(err)
 	}
-	exe := builtBinary(t)
+	exe := program.Path(t)
 	for _, variant := range folderVariants {
 		t.Run(variant, func(t *testing.T) { checkFolder(t, exe, variant, &want) })
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/brokerproc"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 )
 
 // heldWriter does not return from Write before it is released.
@@ -76,7 +77,7 @@ func TestNodeOutlivesItsLog(t *testing.T) {
 		t.Skip("it builds the program and starts brokers")
 	}
 	t.Parallel()
-	exe := builtBinary(t)
+	exe := program.Path(t)
 	for _, gone := range []bool{true, false} {
 		t.Run(fmt.Sprint("gone ", gone), func(t *testing.T) {
 			r, w, err := os.Pipe()

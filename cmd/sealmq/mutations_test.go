@@ -23,6 +23,7 @@ import (
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/engine"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/journal"
 	"github.com/sealmq/sealmq/keydir"
 	"github.com/sealmq/sealmq/mtls"
@@ -244,7 +245,7 @@ func (files tree) match(t *testing.T, pattern string) (list []string) {
 // files are taken from below it, as a kill leaves them.
 func newMutationWorld(t *testing.T, state string) *mutationWorld {
 	t.Helper()
-	f := newFolder(t, builtBinary(t))
+	f := newFolder(t, program.Path(t))
 	f.unpack(filepath.Join(foldersDir, state+".tar.gz"))
 	f.must("", "key", "generate", "--out", "bob")
 	w := &mutationWorld{T: t, dir: f.dir}

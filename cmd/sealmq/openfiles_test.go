@@ -14,6 +14,7 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -42,7 +43,7 @@ func TestFewOpenFiles(t *testing.T) {
 		t.Skip("it builds the program, starts a broker, and needs a shell")
 	}
 	data := filepath.Join(t.TempDir(), "d")
-	cmd := exec.Command("sh", "-c", `ulimit -n 128 && exec "$@"`, "sh", builtBinary(t), "serve", "broker", "--ready-json",
+	cmd := exec.Command("sh", "-c", `ulimit -n 128 && exec "$@"`, "sh", program.Path(t), "serve", "broker", "--ready-json",
 		"--data", data, "--addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0")
 	var log strings.Builder
 	cmd.Stderr = &log
@@ -68,7 +69,7 @@ func TestFewOpenFiles(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	if out, err := exec.Command(builtBinary(t), "cert", "issue", "alice", "--data", data).CombinedOutput(); err != nil {
+	if out, err := exec.Command(program.Path(t), "cert", "issue", "alice", "--data", data).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	dial := func(name string) error {

@@ -33,7 +33,7 @@ func TestPebble(t *testing.T) {
 		t.Skip("it starts a node and an authority")
 	}
 	t.Parallel()
-	pebble := program(t, "pebble", "PEBBLE")
+	pebble := tool(t, "pebble", "PEBBLE")
 	w := newRolesWorld(t, pipelineproc.Config{})
 	_, portal, _ := net.SplitHostPort(w.Addr(pipelineproc.Portal))
 	var addrs [3]string

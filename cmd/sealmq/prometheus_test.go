@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 )
 
 // monitoringFolder is a copy of deploy/monitoring, with a certificate and the addresses of the
@@ -45,7 +46,7 @@ func (w *rolesWorld) monitoringFolder() string {
 // promtool runs Debian's program in a folder.
 func promtool(t *testing.T, dir string, args ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), program(t, "promtool", ""), args...)
+	cmd := exec.CommandContext(t.Context(), tool(t, "promtool", ""), args...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("promtool %v: %v\n%s", args, err, out)
@@ -55,7 +56,7 @@ func promtool(t *testing.T, dir string, args ...string) {
 // TestRules lets promtool check the rules, and try each alert.
 func TestRules(t *testing.T) {
 	t.Parallel() // it mostly waits
-	program(t, "promtool", "")
+	tool(t, "promtool", "")
 	dir := filepath.Join(monitoring, "rules")
 	promtool(t, dir, "check", "rules", "recording.yml", "alerts.yml")
 	promtool(t, dir, "test", "rules", "alerts_test.yml")
@@ -66,7 +67,7 @@ func startPrometheus(t *testing.T, dir string) string {
 	t.Helper()
 	addr := freeAddr(t)
 	log := new(lockedBuffer)
-	cmd := exec.CommandContext(t.Context(), program(t, "prometheus", ""), "--config.file="+filepath.Join(dir, "prometheus.yml"),
+	cmd := exec.CommandContext(t.Context(), tool(t, "prometheus", ""), "--config.file="+filepath.Join(dir, "prometheus.yml"),
 		"--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+addr, "--log.level=warn")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
@@ -130,7 +131,7 @@ func (w *rolesWorld) traffic(c *http.Client) {
 			return resp.StatusCode == http.StatusAccepted
 		})
 	}
-	pub := exec.CommandContext(w.Context(), builtBinary(w), "pub", "--addr", w.Addr(pipelineproc.Broker), "post", "bob")
+	pub := exec.CommandContext(w.Context(), program.Path(w), "pub", "--addr", w.Addr(pipelineproc.Broker), "post", "bob")
 	pub.Env, pub.Stdin = append(os.Environ(), w.Env()...), bytes.NewBufferString("hello\n")
 	if out, err := pub.CombinedOutput(); err != nil {
 		w.Fatalf("pub: %v\n%s", err, out)
@@ -142,7 +143,7 @@ func (w *rolesWorld) traffic(c *http.Client) {
 // answers, every expression of every dashboard returns data, and no alert fires.
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
-	program(t, "prometheus", "")
+	tool(t, "prometheus", "")
 	w := newNodeWorld(t)
 	dir := w.monitoringFolder()
 	promtool(t, dir, "check", "config", "prometheus.yml")
@@ -210,7 +211,7 @@ func TestMonitoringWalk(t *testing.T) {
 		t.Skip("it builds the program and starts a node")
 	}
 	t.Parallel()
-	program(t, "prometheus", "")
+	tool(t, "prometheus", "")
 	ports := map[string]string{"9090": freeAddr(t)}
 	script := "set -eo pipefail\n" + endJobs + shown
 	edit := "sed -i -e 's/interval: 10s/interval: 1s/'"

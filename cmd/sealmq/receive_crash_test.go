@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 )
 
 // A receiver is killed again and again, at any moment, while messages come. In the end
@@ -23,7 +24,7 @@ func TestKilledReceiverKeepsEachMessageOnce(t *testing.T) {
 	}
 	t.Parallel()
 	const total, kills = 4000, 8
-	exe, dir := builtBinary(t), t.TempDir()
+	exe, dir := program.Path(t), t.TempDir()
 	broker, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: exe, Data: filepath.Join(dir, "data"), Log: t.Output()})
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealmq/sealmq/internal/brokerproc"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/mtls"
 )
 
@@ -43,7 +44,7 @@ func TestRolesRenewTheirCertificates(t *testing.T) {
 		hosts[role] = filepath.Join(w.dir, "host-"+role)
 		made := w.run("cert", "token", role+"-apart", "--role", certificate[role], "--host", "localhost", "--lifetime", life, "--main-url", w.URL(pipelineproc.Main))
 		w.run("cert", "enroll", "--token", strings.TrimSpace(made[strings.LastIndex(made, "smqe_"):]), "--data", hosts[role])
-		proc, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: builtBinary(t), Data: hosts[role], Roles: []string{role}, Env: w.Env(), Log: w.logs[role]})
+		proc, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: program.Path(t), Data: hosts[role], Roles: []string{role}, Env: w.Env(), Log: w.logs[role]})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/testing/pipelineproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 )
 
 // lookEvery is how often a condition is looked at that another process makes true.
@@ -38,7 +39,7 @@ func newRolesWorld(t *testing.T, cfg pipelineproc.Config) *rolesWorld {
 	if err := os.WriteFile(filepath.Join(w.dir, "sealmq.yaml"), []byte("# a test may write its settings here\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Exe, cfg.Data = builtBinary(t), w.data
+	cfg.Exe, cfg.Data = program.Path(t), w.data
 	cfg.Log = func(role string) io.Writer { return w.logs[role] }
 	cfg.Env = append(cfg.Env, "SEALMQ_DATA="+w.data, "SEALMQ_CONFIG="+filepath.Join(w.dir, "sealmq.yaml"))
 	for _, role := range append([]string{pipelineproc.All, pipelineproc.Portal}, pipelineproc.Roles...) {
@@ -83,7 +84,7 @@ func (w *rolesWorld) run(args ...string) string {
 // try is run for a command that may fail.
 func (w *rolesWorld) try(args ...string) (string, error) {
 	w.Helper()
-	cmd := exec.CommandContext(w.Context(), builtBinary(w), args...)
+	cmd := exec.CommandContext(w.Context(), program.Path(w), args...)
 	cmd.Env = append(os.Environ(), w.Env()...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err

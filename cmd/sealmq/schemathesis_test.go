@@ -22,7 +22,7 @@ func TestAPIHoldsAgainstSchemathesis(t *testing.T) {
 		t.Skip("it makes some thousand calls")
 	}
 	t.Parallel() // it mostly waits
-	tool := program(t, "schemathesis", "SCHEMATHESIS")
+	schemathesis := tool(t, "schemathesis", "SCHEMATHESIS")
 	config, err := filepath.Abs(filepath.Join("testdata", "schemathesis.toml"))
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestAPIHoldsAgainstSchemathesis(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, tool, append([]string{"--config-file", config, "--no-color", "run", r.url + "/openapi.json",
+			cmd := exec.CommandContext(ctx, schemathesis, append([]string{"--config-file", config, "--no-color", "run", r.url + "/openapi.json",
 				"--tls-verify", paths.CA, "--request-cert", paths.Cert(r.as), "--request-cert-key", paths.Key(r.as),
 				"--phases", "examples,coverage,fuzzing"}, r.args...)...)
 			cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "FINGERPRINT="+mtls.Fingerprint(revocable.Leaf))

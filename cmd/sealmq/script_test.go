@@ -8,13 +8,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,27 +19,9 @@ import (
 
 	"github.com/sealmq/sealmq/cmd/sealmq/internal/bench"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/internal/testing/server"
 )
-
-// binary builds the program once.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "sealmq-test-")
-	if err != nil {
-		return "", err
-	}
-	exe := filepath.Join(dir, "sealmq")
-	if runtime.GOOS == "windows" {
-		exe += ".exe"
-	}
-	build := exec.Command("go", "build", "-o", exe, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", errors.New(string(out))
-	}
-	// Other users must be able to run it, see "nobody".
-	return exe, os.Chmod(dir, 0o755)
-})
 
 func TestMain(m *testing.M) {
 	// Variables of the user would change what the scripts see.
@@ -52,19 +31,8 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
-	if exe, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(exe))
-	}
+	program.Remove()
 	os.Exit(code)
-}
-
-func builtBinary(t testing.TB) string {
-	t.Helper()
-	exe, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return exe
 }
 
 // TestScripts drives the built program as a person would. Beside the usual commands the
@@ -73,7 +41,7 @@ func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and starts brokers")
 	}
-	exe := builtBinary(t)
+	exe := program.Path(t)
 	dir := filepath.Join("testdata", "script")
 	refuseStop(t, dir)
 	testscript.Run(t, testscript.Params{
@@ -143,7 +111,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			ts.Check(err)
 			addr = fmt.Sprint("127.0.0.1:", port)
 		}
-		exe, err := binary()
+		exe, err := program.Build()
 		ts.Check(err)
 		log, err := os.OpenFile(ts.MkAbs(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		ts.Check(err)

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sealmq/sealmq/internal/testing/program"
 )
 
 // nobodyID is the user that owns nothing, by convention.
@@ -16,7 +18,7 @@ const nobodyID = 65534
 
 // asNobody runs the program as a user other than root, so that file permissions apply.
 func asNobody(ts *testscript.TestScript, neg bool, args []string) {
-	exe, err := binary()
+	exe, err := program.Build()
 	ts.Check(err)
 	cmd := exec.Command(exe, args[1:]...)
 	cmd.Dir = "/"

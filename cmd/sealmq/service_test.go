@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 )
 
 // TestUnits compares the files in deploy/systemd with what "sealmq service install" writes, and
@@ -102,7 +103,7 @@ exec setpriv --reuid sealmq --regid sealmq --clear-groups --no-new-privs --pdeat
 		t.Fatal(err)
 	}
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "UNIT="+unit, "PROGRAM="+builtBinary(t), "PATH=/usr/local/bin:"+os.Getenv("PATH"), "SYSTEMD_OFFLINE=1", "NOTIFY_SOCKET="+notify, "SEALMQ_SERVER_ADDR=127.0.0.1:0", "SEALMQ_METRICS_ADDR=off",
+	cmd.Env = append(os.Environ(), "UNIT="+unit, "PROGRAM="+program.Path(t), "PATH=/usr/local/bin:"+os.Getenv("PATH"), "SYSTEMD_OFFLINE=1", "NOTIFY_SOCKET="+notify, "SEALMQ_SERVER_ADDR=127.0.0.1:0", "SEALMQ_METRICS_ADDR=off",
 		"SEALMQ_PROXY_ADDR=127.0.0.1:0", "SEALMQ_MAIN_ADDR=127.0.0.1:0", "SEALMQ_WORKER_ADDR=off", "SEALMQ_PORTAL_ADDR=127.0.0.1:0")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -225,7 +226,7 @@ func TestNodeTellsSystemd(t *testing.T) {
 			}
 		}
 	}
-	p, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: builtBinary(t), Data: filepath.Join(dir, "d"),
+	p, err := brokerproc.Start(t.Context(), brokerproc.Config{Exe: program.Path(t), Data: filepath.Join(dir, "d"),
 		Env: []string{"NOTIFY_SOCKET=" + filepath.Join(dir, "s"), "WATCHDOG_USEC=300000"}})
 	if err != nil {
 		t.Fatal(err)

@@ -68,8 +68,8 @@ func TestEarlierTree(t *testing.T) {
 		t.Skip("it needs a shell and starts a node")
 	}
 	t.Parallel() // it mostly waits
-	program(t, "openssl", "")
-	program(t, "promtool", "")
+	tool(t, "openssl", "")
+	tool(t, "promtool", "")
 	page := readFile(t, filepath.Join(repository, "docs", "operations", "take-over.md"))
 	_, table, _ := strings.Cut(page, "| there | here |\n")
 	table, _, _ = strings.Cut(table, "\n\n")

@@ -13,41 +13,25 @@ package browser
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/sealmq/sealmq/api/mainapi"
 	"github.com/sealmq/sealmq/ca"
 	"github.com/sealmq/sealmq/internal/brokerproc"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/mtls"
 )
-
-// exe is the program, built once.
-var exe = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "sealmq-browser-")
-	if err != nil {
-		return "", err
-	}
-	out := filepath.Join(dir, "sealmq")
-	if text, err := exec.Command("go", "build", "-o", out, "github.com/sealmq/sealmq/cmd/sealmq").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build sealmq: %w\n%s", err, text)
-	}
-	return out, nil
-})
 
 func TestMain(m *testing.M) {
 	status := m.Run()
 	if chromium.end != nil {
 		chromium.end()
 	}
-	if path, err := exe(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
-	}
+	program.Remove()
 	os.Exit(status)
 }
 
@@ -68,24 +52,22 @@ const (
 	adminPassword = "correct horse battery"
 )
 
-// start runs a node, beside those of other tests. env are further variables of its environment.
+// start runs a node, beside those of other tests, or skips the test if there is no Chromium. env
+// are further variables of its environment.
 func start(t *testing.T, env ...string) *site {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("browsers are not driven with -short")
 	}
 	t.Parallel()
-	program, err := exe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	needChromium(t)
 	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, exe: program}
-	s.Process, err = brokerproc.Start(t.Context(), brokerproc.Config{Exe: program, Data: filepath.Join(dir, "data"),
+	s := &site{t: t, exe: program.Path(t)}
+	s.Process, err = brokerproc.Start(t.Context(), brokerproc.Config{Exe: s.exe, Data: filepath.Join(dir, "data"),
 		Roles: []string{"broker", "proxy", "worker", "main", "portal"}, Log: log, Env: env})
 	if err != nil {
 		t.Fatal(err)

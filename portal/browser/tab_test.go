@@ -69,8 +69,8 @@ type tab struct {
 	problems []string
 }
 
-// newTab opens a tab, or skips the test if there is no Chromium.
-func newTab(t *testing.T, s *site) *tab {
+// needChromium starts Chromium, or skips the test if there is none.
+func needChromium(t *testing.T) {
 	t.Helper()
 	chromium.once.Do(startChromium)
 	if errors.Is(chromium.err, errNoBrowser) && !server.Required() {
@@ -79,6 +79,11 @@ func newTab(t *testing.T, s *site) *tab {
 	if chromium.err != nil {
 		t.Fatal(chromium.err)
 	}
+}
+
+// newTab opens a tab.
+func newTab(t *testing.T, s *site) *tab {
+	t.Helper()
 	b := &tab{t: t, site: s}
 	ctx, cancel := chromedp.NewContext(chromium.ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)

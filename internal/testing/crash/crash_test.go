@@ -4,9 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"github.com/sealmq/sealmq/internal/testing/crash"
 	"github.com/sealmq/sealmq/internal/testing/mariadb"
 	"github.com/sealmq/sealmq/internal/testing/netns"
+	"github.com/sealmq/sealmq/internal/testing/program"
 	"github.com/sealmq/sealmq/internal/testing/redis"
 )
 
@@ -27,9 +26,6 @@ var (
 	exe   = flag.String("sealmq", "", "a sealmq program to test (default: it is built)")
 )
 
-// buildFolder holds the program that build made.
-var buildFolder string
-
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
@@ -37,42 +33,17 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	if buildFolder != "" {
-		os.RemoveAll(buildFolder)
-	}
+	program.Remove()
 	os.Exit(code)
-}
-
-var buildOnce = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "sealmq-crash-")
-	if err != nil {
-		return "", err
-	}
-	buildFolder = dir
-	out := filepath.Join(dir, "sealmq")
-	cmd := exec.Command("go", "build", "-o", out, "github.com/sealmq/sealmq/cmd/sealmq")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	cmd.Stderr = os.Stderr
-	return out, cmd.Run()
-})
-
-// program is the program under test.
-func program(t *testing.T) string {
-	t.Helper()
-	if *exe != "" {
-		return *exe
-	}
-	path, err := buildOnce()
-	if err != nil {
-		t.Fatalf("build sealmq: %v", err)
-	}
-	return path
 }
 
 // config is the configuration of both kinds of runs.
 func config(t *testing.T, dir string, n int) crash.Config {
 	t.Helper()
-	cfg := crash.Config{Exe: program(t), Dir: dir, Cuts: n, Seed: *seed}
+	cfg := crash.Config{Exe: *exe, Dir: dir, Cuts: n, Seed: *seed}
+	if cfg.Exe == "" {
+		cfg.Exe = program.Path(t)
+	}
 	if cfg.Seed == 0 {
 		cfg.Seed = time.Now().UnixNano() % 1_000_000_000
 	}
