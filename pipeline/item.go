@@ -125,7 +125,7 @@ func (e *FieldError) Error() string { return e.Reason }
 var (
 	number    = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
 	messageID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,36}$`)
-	domain    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?$`)
+	domain    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 )
 
 // CheckNumber checks a phone number: E.164 in ASCII, least to MaxNumber characters long. The
@@ -157,7 +157,7 @@ func CheckBody(s string, limit int) error {
 
 // CheckDomain checks the name of a domain. The error is a *FieldError.
 func CheckDomain(s string) error {
-	if !domain.MatchString(s) {
+	if len(s) > 255 || !domain.MatchString(s) {
 		return &FieldError{"domain", "value_error", "Domain must be 1 to 255 letters, digits, dots and hyphens, and begin and end with a letter or digit"}
 	}
 	return nil

@@ -391,10 +391,10 @@ func (v *visit) host() string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	if host = strings.Trim(host, "[]"); !hostName.MatchString(host) {
+	if host = strings.Trim(host, "[]"); len(host) > 253 || !hostName.MatchString(host) {
 		return "localhost"
 	}
 	return host
 }
 
-var hostName = regexp.MustCompile(`^[A-Za-z0-9.:-]{1,253}$`)
+var hostName = regexp.MustCompile(`^[A-Za-z0-9.:-]+$`)

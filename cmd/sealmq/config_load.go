@@ -179,9 +179,18 @@ const configKeyAnnotation = "sealmq_config_key"
 // configFlag adds a flag that sets a configuration key. Its default is the default of the
 // key. It overrides file and environment only if it is given.
 func configFlag(fl *pflag.FlagSet, name, key, usage string) {
-	fl.String(name, fmt.Sprint(defaultConfig().field(key).value.Interface()), usage)
+	fl.String(name, defaultTexts()[key], usage)
 	fl.Lookup(name).Annotations = map[string][]string{configKeyAnnotation: {key}}
 }
+
+// defaultTexts are the defaults of all keys, as flags show them.
+var defaultTexts = sync.OnceValue(func() map[string]string {
+	texts, c := make(map[string]string), defaultConfig()
+	for _, f := range c.fields() {
+		texts[f.key] = fmt.Sprint(f.value.Interface())
+	}
+	return texts
+})
 
 func changedFlags(cmd *cobra.Command) map[string]any {
 	values := make(map[string]any)
