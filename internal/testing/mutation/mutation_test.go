@@ -205,7 +205,7 @@ var firstFailure = regexp.MustCompile(`(?m)^ +\w+\.go:\d+: .*`)
 // build builds a package's tests. A variant that does not compile is an error.
 func (b *bench) build(t *testing.T, pkg, bin string, args ...string) {
 	t.Helper()
-	args = append(append([]string{"test", "-c", "-o", bin}, args...), "./"+pkg)
+	args = append(append([]string{"test", "-c", "-ldflags=-w", "-o", bin}, args...), "./"+pkg)
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir = b.root
 	if out, err := cmd.CombinedOutput(); err != nil {

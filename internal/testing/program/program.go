@@ -23,7 +23,8 @@ var Build = sync.OnceValues(func() (exe string, err error) {
 	if runtime.GOOS == "windows" {
 		exe += ".exe"
 	}
-	cmd := exec.Command("go", "build", "-o", exe, "github.com/sealmq/sealmq/cmd/sealmq")
+	// Without what a debugger needs it is linked in half the time.
+	cmd := exec.Command("go", "build", "-ldflags=-w", "-o", exe, "github.com/sealmq/sealmq/cmd/sealmq")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // the race detector has turned it on
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build sealmq: %w\n%s", err, out)
