@@ -15,6 +15,8 @@ type Operation struct {
 	Callers []string
 	// Public says that nobody has to be known.
 	Public bool
+	// Parameters and Body say what a request may have.
+	Parameters, Body bool
 	// Success is the usual status.
 	Success int
 }
@@ -27,10 +29,12 @@ func Operations(tag string) (map[string]Operation, error) {
 			Callers []string `json:"x-callers"`
 		}
 		Paths map[string]map[string]struct {
-			Tags      []string
-			Callers   []string `json:"x-callers"`
-			Security  []any
-			Responses map[string]any
+			Tags        []string
+			Callers     []string `json:"x-callers"`
+			Security    []any
+			Parameters  []any
+			RequestBody any
+			Responses   map[string]any
 		}
 	}
 	if err := read(&doc); err != nil {
@@ -46,7 +50,7 @@ func Operations(tag string) (map[string]Operation, error) {
 			if !slices.Contains(o.Tags, tag) {
 				continue
 			}
-			op := Operation{Task: o.Tags[len(o.Tags)-1], Callers: o.Callers, Public: len(o.Security) == 0}
+			op := Operation{Task: o.Tags[len(o.Tags)-1], Callers: o.Callers, Public: len(o.Security) == 0, Parameters: len(o.Parameters) > 0, Body: o.RequestBody != nil}
 			if op.Callers == nil {
 				op.Callers = callers[op.Task]
 			}

@@ -84,7 +84,7 @@ func (a *aliases) generate(r *http.Request) (any, error) {
 		return nil, f.failed
 	}
 	var request mainapi.CertificateRequest
-	if err := a.h.schemas.bind("CertificateRequest", f.o, &request); err != nil {
+	if err := bind("CertificateRequest", f.o, &request); err != nil {
 		return nil, err
 	}
 	c, err := a.h.issue(r.Context(), request)
@@ -134,7 +134,7 @@ func (a *aliases) renew(r *http.Request) (any, error) {
 	}
 	delete(f.o, "client_id")
 	var request mainapi.RenewRequest
-	if err := a.h.schemas.bind("RenewRequest", f.o, &request); err != nil {
+	if err := bind("RenewRequest", f.o, &request); err != nil {
 		return nil, err
 	}
 	history, err := a.h.cfg.Authority.HistoryOf(name)

@@ -123,7 +123,6 @@ type handler struct {
 	operations map[string]api.Operation
 	tasks      []string      // those of operations
 	forgot     chan struct{} // a place for each reset link that is on its way
-	schemas    *schemas
 	health     *httpkit.Health
 	crl        crlCache
 
@@ -151,18 +150,11 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	document, err := api.Document(api.TagMain, cfg.Version)
-	if err != nil {
-		return nil, err
-	}
-	page, policy, err := api.Page(document)
-	if err != nil {
-		return nil, err
-	}
 	h := &handler{cfg: cfg}
 	h.overview.h = h
 	h.streams = streams{get: h.overview.get, max: cfg.MaxStreams, maxOfOne: cfg.MaxStreamsPerCaller}
 	h.cfg.History.looked = func(ctx context.Context) { h.overview.get(ctx) }
+	var err error
 	if h.operations, err = api.Operations(api.TagMain); err != nil {
 		return nil, err
 	}
@@ -172,9 +164,6 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 	slices.Sort(h.tasks)
 	h.tasks = slices.Compact(h.tasks)
 	h.forgot = make(chan struct{}, forgotAtOnce)
-	if h.schemas, err = readSchemas(); err != nil {
-		return nil, err
-	}
 	h.health = h.newHealth()
 	h.addMetrics()
 	identifier := cfg.Identifier
@@ -189,16 +178,12 @@ func NewHandler(cfg HandlerConfig) (*httpkit.Router, error) {
 		mainapi.NewStrictHandlerWithOptions(h, []mainapi.StrictMiddlewareFunc{h.prepare}, mainapi.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: writeError,
 		}),
-		mainapi.StdHTTPServerOptions{BaseRouter: &checkedMux{rt.Mux(h.access), h.schemas}, ErrorHandlerFunc: badRequest})
+		mainapi.StdHTTPServerOptions{BaseRouter: &checkedMux{rt.Mux(h.access), h.operations}, ErrorHandlerFunc: badRequest})
 	h.addAliases(rt)
 	rt.Handle("GET /api/v1/health", h.access("GET /health"), h.health)
 	rt.Handle("GET /metrics", httpkit.Options{Access: httpkit.Optional, Style: httpkit.Plain}, httpkit.Metrics(cfg.Service.metrics.registry))
 	public := httpkit.Options{Access: httpkit.Public, Style: httpkit.Plain}
-	rt.Handle("GET /openapi.json", public, httpkit.Fixed("application/json", document))
-	public.Endpoint = "/docs"
-	for _, path := range []string{"/docs", "/redoc"} {
-		rt.Handle("GET "+path, public, httpkit.Page(page, policy))
-	}
+	rt.Describe(public, func() ([]byte, error) { return api.Document(api.TagMain, cfg.Version) }, api.Page)
 	return rt, nil
 }
 

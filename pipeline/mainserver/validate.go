@@ -25,7 +25,8 @@ const maxFields = 20
 // schemas hold requests against openapi.yaml, so that its limits stand in one place.
 type schemas struct{ doc *openapi3.T }
 
-// readSchemas reads them once. Nothing changes them.
+// readSchemas reads them once, when a request first needs them: that takes as long as the rest of a
+// start. Nothing changes them.
 var readSchemas = sync.OnceValues(func() (*schemas, error) {
 	document, err := api.Document(api.TagMain, "")
 	if err != nil {
@@ -47,17 +48,17 @@ var readSchemas = sync.OnceValues(func() (*schemas, error) {
 // internal ones are left out: their entries are checked one by one.
 type checkedMux struct {
 	*httpkit.Mux
-	schemas *schemas
+	operations map[string]api.Operation
 }
 
 // HandleFunc implements mainapi.ServeMux.
 func (m *checkedMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
 	method, path, _ := strings.Cut(pattern, " ")
-	checked := http.Handler(http.HandlerFunc(h))
-	if method == http.MethodGet || !strings.HasPrefix(path, "/api/v1/internal/messages/") {
-		checked = m.schemas.require(method, path, checked)
+	op, checked := m.operations[pattern], http.Handler(http.HandlerFunc(h))
+	if (op.Parameters || op.Body) && (method == http.MethodGet || !strings.HasPrefix(path, "/api/v1/internal/messages/")) {
+		checked = require(method, path, checked)
 	}
-	if m.schemas.doc.Paths.Value(path).GetOperation(method).RequestBody != nil {
+	if op.Body {
 		checked = httpkit.StrictJSON(checked)
 	}
 	m.Mux.HandleFunc(pattern, checked.ServeHTTP)
@@ -66,32 +67,14 @@ func (m *checkedMux) HandleFunc(pattern string, h func(http.ResponseWriter, *htt
 var _ mainapi.ServeMux = (*checkedMux)(nil)
 
 // require answers requests that are not what the document says of an operation.
-func (s *schemas) require(method, path string, next http.Handler) http.Handler {
-	item := s.doc.Paths.Value(path)
-	route := &routers.Route{Spec: s.doc, Path: path, PathItem: item, Method: method, Operation: item.GetOperation(method)}
-	body := &openapi3filter.Options{MultiError: true, SkipSettingDefaults: true}
+func require(method, path string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		in := &openapi3filter.RequestValidationInput{Request: r, Route: route, PathParams: make(map[string]string), QueryParams: r.URL.Query(),
-			Options: &openapi3filter.Options{MultiError: true}}
-		var fields []httpkit.Field
-		for _, p := range route.Operation.Parameters {
-			value := r.URL.Query().Get(p.Value.Name)
-			if p.Value.In == openapi3.ParameterInPath {
-				value = r.PathValue(p.Value.Name)
-				in.PathParams[p.Value.Name] = value
-			}
-			if !utf8.ValidString(value) {
-				fields = append(fields, httpkit.Field{Type: "value_error", Loc: []any{p.Value.In, p.Value.Name}, Msg: "The value is not valid UTF-8"})
-				continue
-			}
-			fields = append(fields, fieldsOf(openapi3filter.ValidateParameter(r.Context(), in, p.Value), nil)...)
+		s, err := readSchemas()
+		if err != nil {
+			httpkit.WriteError(w, r, err)
+			return
 		}
-		if b := route.Operation.RequestBody; b != nil && len(fields) == 0 {
-			in.Options = body
-			r.Header.Set("Content-Type", "application/json") // the router lets no other type in
-			fields = fieldsOf(openapi3filter.ValidateRequestBody(r.Context(), in, b.Value), nil)
-		}
-		if len(fields) > 0 {
+		if fields := s.check(method, path, r); len(fields) > 0 {
 			httpkit.WriteError(w, r, httpkit.Invalid(fields...))
 			return
 		}
@@ -99,8 +82,38 @@ func (s *schemas) require(method, path string, next http.Handler) http.Handler {
 	})
 }
 
+// check says what is wrong with a request of an operation.
+func (s *schemas) check(method, path string, r *http.Request) (fields []httpkit.Field) {
+	item := s.doc.Paths.Value(path)
+	route := &routers.Route{Spec: s.doc, Path: path, PathItem: item, Method: method, Operation: item.GetOperation(method)}
+	in := &openapi3filter.RequestValidationInput{Request: r, Route: route, PathParams: make(map[string]string), QueryParams: r.URL.Query(),
+		Options: &openapi3filter.Options{MultiError: true}}
+	for _, p := range route.Operation.Parameters {
+		value := r.URL.Query().Get(p.Value.Name)
+		if p.Value.In == openapi3.ParameterInPath {
+			value = r.PathValue(p.Value.Name)
+			in.PathParams[p.Value.Name] = value
+		}
+		if !utf8.ValidString(value) {
+			fields = append(fields, httpkit.Field{Type: "value_error", Loc: []any{p.Value.In, p.Value.Name}, Msg: "The value is not valid UTF-8"})
+			continue
+		}
+		fields = append(fields, fieldsOf(openapi3filter.ValidateParameter(r.Context(), in, p.Value), nil)...)
+	}
+	if b := route.Operation.RequestBody; b != nil && len(fields) == 0 {
+		in.Options.SkipSettingDefaults = true
+		r.Header.Set("Content-Type", "application/json") // the router lets no other type in
+		fields = fieldsOf(openapi3filter.ValidateRequestBody(r.Context(), in, b.Value), nil)
+	}
+	return fields
+}
+
 // bind checks an object against a schema of the document and reads it.
-func (s *schemas) bind(schema string, object map[string]any, to any) error {
+func bind(schema string, object map[string]any, to any) error {
+	s, err := readSchemas()
+	if err != nil {
+		return err
+	}
 	if err := s.doc.Components.Schemas[schema].Value.VisitJSON(object, openapi3.VisitAsRequest(), openapi3.MultiErrors()); err != nil {
 		return httpkit.Invalid(fieldsOf(err, []any{"body"})...)
 	}

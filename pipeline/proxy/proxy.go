@@ -154,9 +154,7 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p.health = p.newHealth()
 	cfg.Registry.MustRegister(p.health.Collector("proxy"))
-	if p.router, err = p.routes(); err != nil {
-		return nil, err
-	}
+	p.router = p.routes()
 	return p, nil
 }
 

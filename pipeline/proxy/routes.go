@@ -27,15 +27,7 @@ const (
 	endpointHealth = "/health"
 )
 
-func (p *Proxy) routes() (*httpkit.Router, error) {
-	document, err := api.Document(api.TagProxy, p.cfg.Version)
-	if err != nil {
-		return nil, err
-	}
-	page, policy, err := api.Page(document)
-	if err != nil {
-		return nil, err
-	}
+func (p *Proxy) routes() *httpkit.Router {
 	rt := httpkit.NewRouter(httpkit.Config{
 		Component:       "proxy",
 		Identifier:      p.cfg.Identifier,
@@ -63,12 +55,8 @@ func (p *Proxy) routes() (*httpkit.Router, error) {
 	rt.Handle("GET /api/v1/health", health, p.health)
 	rt.Handle("GET /metrics", httpkit.Options{Access: httpkit.Optional, Style: httpkit.Plain}, httpkit.Metrics(p.cfg.Registry))
 	public := httpkit.Options{Access: httpkit.Optional, Style: httpkit.Plain}
-	rt.Handle("GET /openapi.json", public, httpkit.Fixed("application/json", document))
-	public.Endpoint = "/docs"
-	for _, path := range []string{"/docs", "/redoc"} {
-		rt.Handle("GET "+path, public, httpkit.Page(page, policy))
-	}
-	return rt, nil
+	rt.Describe(public, func() ([]byte, error) { return api.Document(api.TagProxy, p.cfg.Version) }, api.Page)
+	return rt
 }
 
 // options are those of the routes that are generated.
