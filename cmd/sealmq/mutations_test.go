@@ -103,17 +103,28 @@ func readTree(t *testing.T, dir string) tree {
 	return files
 }
 
-// write makes a folder of the files, with one of them mutated unless m is nil.
+// write makes a folder, which exists, one of the files, with one of them mutated unless m is nil. It
+// leaves alone what is right already.
 func (files tree) write(t *testing.T, dir string, m *mutated) {
 	t.Helper()
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
+	want := maps.Clone(files)
+	if m != nil {
+		want[m.file] = m.data
+		if bytes.Equal(m.data, removed) {
+			delete(want, m.file)
+		}
 	}
-	for name, data := range files {
-		if m != nil && m.file == name {
-			if data = m.data; bytes.Equal(data, removed) {
-				continue
+	has := readTree(t, dir)
+	for name := range has {
+		if _, ok := want[name]; !ok {
+			if err := os.Remove(filepath.Join(dir, filepath.FromSlash(name))); err != nil {
+				t.Fatal(err)
 			}
+		}
+	}
+	for name, data := range want {
+		if is, ok := has[name]; ok && bytes.Equal(is, data) {
+			continue
 		}
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, data, 0o600)); err != nil {
