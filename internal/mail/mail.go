@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/textproto"
 	"sync/atomic"
 	"time"
@@ -108,8 +109,8 @@ func New(cfg Config) (*Sender, error) {
 	return s, err
 }
 
-func (s *Sender) client() (*gomail.Client, error) {
-	options := []gomail.Option{gomail.WithPort(s.cfg.Port), gomail.WithTimeout(timeout)}
+func (s *Sender) client(more ...gomail.Option) (*gomail.Client, error) {
+	options := append(more, gomail.WithPort(s.cfg.Port), gomail.WithTimeout(timeout))
 	switch s.cfg.Security {
 	case TLS:
 		options = append(options, gomail.WithSSL())
@@ -202,7 +203,22 @@ func (s *Sender) deliver(ctx context.Context, l *letter) {
 }
 
 func (s *Sender) try(ctx context.Context, msg *gomail.Msg) error {
-	c, err := s.client()
+	var options []gomail.Option
+	if s.cfg.Security != TLS {
+		// The library leaves a connection open if TLS or the login fails. With TLS from the
+		// beginning it has to dial itself, or it would send no password.
+		var conn net.Conn
+		defer func() {
+			if conn != nil {
+				conn.Close()
+			}
+		}()
+		options = append(options, gomail.WithDialContextFunc(func(ctx context.Context, network, addr string) (_ net.Conn, err error) {
+			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+			return conn, err
+		}))
+	}
+	c, err := s.client(options...)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -90,6 +91,7 @@ func TestSend(t *testing.T) {
 }
 
 func TestTLSIsRequired(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it closes connections that nobody has any more
 	authority := testca.New(t)
 	cert := authority.ServerLeaf()
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}}
@@ -121,6 +123,11 @@ func TestTLSIsRequired(t *testing.T) {
 	}
 	if n := plain.Waiting() + server.Waiting(); n != 0 {
 		t.Errorf("%d mails went out", n)
+	}
+	for end := time.Now().Add(10 * time.Second); plain.Open()+server.Open() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a connection that could not be used is still open")
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"net/mail"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -37,6 +38,7 @@ type Server struct {
 	listener net.Listener
 	tls      *tls.Config
 	mails    chan Mail
+	open     atomic.Int32
 	mu       sync.Mutex
 	refusals []string // answers to the next mails instead of taking them
 }
@@ -56,7 +58,9 @@ func Start(t testing.TB, conf *tls.Config) *Server {
 			if err != nil {
 				return
 			}
+			s.open.Add(1)
 			conns.Go(func() {
+				defer s.open.Add(-1)
 				defer c.Close()
 				c.SetDeadline(time.Now().Add(30 * time.Second))
 				s.serve(c)
@@ -86,6 +90,9 @@ func (s *Server) Next(ctx context.Context) (Mail, error) {
 
 // Waiting is how many mails have come that Next has not returned.
 func (s *Server) Waiting() int { return len(s.mails) }
+
+// Open is how many connections there are.
+func (s *Server) Open() int { return int(s.open.Load()) }
 
 func (s *Server) serve(c net.Conn) {
 	r := bufio.NewReader(c)
