@@ -124,8 +124,10 @@ func TestTLSIsRequired(t *testing.T) {
 	if n := plain.Waiting() + server.Waiting(); n != 0 {
 		t.Errorf("%d mails went out", n)
 	}
-	for end := time.Now().Add(10 * time.Second); plain.Open()+server.Open() > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for plain.Open()+server.Open() > 0 {
+		if runtime.Gosched(); soon.Err() != nil {
 			t.Fatal("a connection that could not be used is still open")
 		}
 	}
