@@ -288,8 +288,11 @@ func TestOneAtATime(t *testing.T) {
 	if _, err := other.Make(t.Context()); err != nil {
 		t.Error(err)
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	m.Run(ctx)
 	if _, err := m.Start(nil, nil); err == nil {
-		t.Error("it starts one although it does not run")
+		t.Error("it starts one although it has ended")
 	}
 }
 
@@ -460,6 +463,17 @@ func TestMissed(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestStartBeforeRun: a request may come before the last part of a node runs.
+func TestStartBeforeRun(t *testing.T) {
+	m, ended := backup.New(config(t)), make(chan backup.Item, 1)
+	if _, err := m.Start(nil, func(item backup.Item) { ended <- item }); err != nil {
+		t.Fatal(err)
+	}
+	if item := <-ended; item.State != backup.Complete {
+		t.Errorf("%+v", item)
 	}
 }
 

@@ -55,9 +55,10 @@ type Manager struct {
 	mu      sync.Mutex
 	missed  time.Time // when a missed backup is made; zero if none was missed
 	current *Item     // that is being made
-	ctx     context.Context
 	last    *Item // the last one that failed, until one succeeds
 	jobs    sync.WaitGroup
+	ctx     context.Context // of jobs; it ends with Run
+	end     context.CancelFunc
 }
 
 // New returns a manager. It touches no file.
@@ -66,7 +67,9 @@ func New(cfg Config) *Manager {
 		cfg.Now = time.Now
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	return &Manager{cfg: cfg}
+	m := &Manager{cfg: cfg}
+	m.ctx, m.end = context.WithCancel(context.Background())
+	return m
 }
 
 const (
@@ -94,11 +97,11 @@ func (m *Manager) missedAt() time.Time {
 	return at
 }
 
-// Run makes backups as the schedule says, one soon if the last one was missed, and those of Start,
-// until ctx ends.
+// Run makes backups as the schedule says, and one soon if the last one was missed, until ctx ends.
+// Then those of Start end too.
 func (m *Manager) Run(ctx context.Context) {
 	m.mu.Lock()
-	m.ctx, m.missed = ctx, m.missedAt()
+	m.missed = m.missedAt()
 	m.mu.Unlock()
 	defer m.jobs.Wait()
 	for {
@@ -111,7 +114,7 @@ func (m *Manager) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			m.mu.Lock()
-			m.ctx = nil
+			m.end()
 			m.mu.Unlock()
 			return
 		case <-wait:
@@ -131,14 +134,13 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
-// Start begins a backup in the background, while Run runs. began is called before anything else is
-// done, ended when it has ended; both may be nil.
+// Start begins a backup in the background, unless Run has ended. began is called before anything
+// else is done, ended when it has ended; both may be nil.
 func (m *Manager) Start(began func(name string), ended func(Item)) (Item, error) {
 	m.mu.Lock()
-	ctx := m.ctx
-	if ctx == nil {
+	if m.ctx.Err() != nil {
 		m.mu.Unlock()
-		return Item{}, errors.New("the node is starting or stopping")
+		return Item{}, errors.New("the node is stopping")
 	}
 	m.jobs.Add(1)
 	m.mu.Unlock()
@@ -152,7 +154,7 @@ func (m *Manager) Start(began func(name string), ended func(Item)) (Item, error)
 	}
 	go func() {
 		defer m.jobs.Done()
-		done, _ := m.finish(ctx, item, unlock)
+		done, _ := m.finish(m.ctx, item, unlock)
 		if ended != nil {
 			ended(done)
 		}

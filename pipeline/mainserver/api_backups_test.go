@@ -33,9 +33,7 @@ func withBackups(t *testing.T, end <-chan error) func(*server, *mainserver.Handl
 			}})
 		ctx, cancel := context.WithCancel(t.Context())
 		var run sync.WaitGroup
-		started := make(chan struct{})
-		run.Go(func() { close(started); m.Run(ctx) })
-		<-started
+		run.Go(func() { m.Run(ctx) })
 		t.Cleanup(func() { cancel(); run.Wait() })
 		cfg.Backups = m
 	}
