@@ -55,7 +55,7 @@ type Manager struct {
 	mu      sync.Mutex
 	missed  time.Time // when a missed backup is made; zero if none was missed
 	current *Item     // that is being made
-	last    *Item // the last one that failed, until one succeeds
+	last    *Item     // the last one that failed, until one succeeds
 	jobs    sync.WaitGroup
 	ctx     context.Context // of jobs; it ends with Run
 	end     context.CancelFunc
