@@ -40,6 +40,13 @@ func (w *World) SetUp() error {
 	return w.settle()
 }
 
+func (w *World) setUpAndWork(n int) error {
+	if err := w.SetUp(); err != nil {
+		return err // queues may be missing
+	}
+	return w.Work(n)
+}
+
 // Work does random things until n are done or the engine has stopped.
 func (w *World) Work(n int) error {
 	for range n {
@@ -126,7 +133,7 @@ func (w *World) Survives() error {
 			err = w.adopt()
 		}
 		if err == nil && n > 0 {
-			err = errors.Join(w.SetUp(), w.Work(n))
+			err = w.setUpAndWork(n)
 		}
 		if err := errors.Join(err, w.Close()); err != nil {
 			return fmt.Errorf("opening %d: %w", round+1, err)
@@ -145,7 +152,7 @@ func (w *World) liveOn(n int) error {
 		err = w.adopt()
 	}
 	if err == nil {
-		err = errors.Join(w.SetUp(), w.Work(n))
+		err = w.setUpAndWork(n)
 	}
 	if w.isOff() {
 		return nil
